@@ -1,0 +1,1 @@
+"""The agent, in flow order: sources, collectors, aggregate, schedule, outbox, uplink; `app` composes them."""

@@ -1,0 +1,1 @@
+"""The hub, in flow order: gateway, intake, lake, query; `app` composes them."""

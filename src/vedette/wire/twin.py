@@ -1,0 +1,180 @@
+"""The twin settings: one table of name, type, default, bounds and meaning, and its strict validation.
+
+`Settings` is the table. Its fields are what the agent works with; their `name` is the key in the twin;
+docs/reference/settings.md and the JSON schema are generated from it. A document is judged as a whole:
+one wrong key and nothing of it applies.
+
+Source of names, types and defaults: the documentation of the retired micro agent (see
+docs/reference/settings.md); keys that it did not have are marked "Vedette" there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from vedette.wire.events import doc
+
+VERSION_KEY = "$version"
+LATEST_STATE = "latest_state"
+LATEST_INVALID_FIELDS = "latest_invalid_fields"
+
+
+class Priority(StrEnum):
+    """How soon a collector's events are sent; the intervals are in `CollectorsCore_PriorityIntervals`."""
+
+    HIGH = "High"
+    MEDIUM = "Medium"
+    LOW = "Low"
+
+
+class ProcessMode(IntEnum):
+    """Which kernel source counts processes. All but AUTO and EBPF are those of the micro agent."""
+
+    AUTO = 1
+    NETLINK = 2
+    POLLING = 3
+    EBPF = 4
+
+
+class InvalidSettings(ValueError):
+    """A document was refused. `fields` holds every wrong key with its reason."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        super().__init__("; ".join(f"{key}: {reason}" for key, reason in fields.items()))
+
+
+def bounded(text: str, low: int, high: int, unit: str = "") -> msgspec.Meta:
+    """The annotation of a whole number: its meaning, bounds (inclusive) and unit."""
+    return msgspec.Meta(ge=low, le=high, description=text, extra={"unit": unit} if unit else None)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the twin can steer, as one immutable value."""
+
+    priority_intervals: Annotated[
+        str,
+        doc(
+            'Send intervals of the priorities as "<High>,<Medium>,<Low>". Each should be a multiple of the '
+            "one before. Decimals are allowed, down to 0.01.",
+            "minutes",
+        ),
+    ] = msgspec.field(default="30,120,1440", name="CollectorsCore_PriorityIntervals")
+    message_timeout: Annotated[
+        int,
+        bounded("Age at which a message that could not be sent is dropped.", 1, 525_600, "minutes"),
+    ] = msgspec.field(default=2880, name="IothubModule_MessageTimeout")
+    outbox_bytes: Annotated[
+        int,
+        bounded(
+            "Unsent messages kept on disk; beyond it the oldest is dropped.", 8_192, 1_073_741_824, "bytes"
+        ),
+    ] = msgspec.field(default=2_560_000, name="IothubModule_MaxLocalCacheSize")
+    message_bytes: Annotated[int, bounded("Largest message that is made.", 8_192, 262_144, "bytes")] = (
+        msgspec.field(default=204_800, name="IothubModule_MaxMessageSize")
+    )
+
+    process_disabled: Annotated[bool, doc("Switches the process collector off.")] = msgspec.field(
+        default=False, name="Process_Disabled"
+    )
+    process_frequency: Annotated[Priority, doc("Priority of process events.")] = msgspec.field(
+        default=Priority.MEDIUM, name="Process_MessageFrequency"
+    )
+    process_cache_size: Annotated[
+        int,
+        bounded("Distinct process events kept between two sends.", 1, 65_536, "events"),
+    ] = msgspec.field(default=256, name="Process_CacheSize")
+    process_overflow: Annotated[
+        Literal["drop-oldest", "drop-new"],
+        doc("What a full cache does: the oldest event leaves, or nothing new is taken until the next send."),
+    ] = msgspec.field(default="drop-oldest", name="Process_OverflowPolicy")
+    process_mode: Annotated[
+        ProcessMode,
+        doc("1 the best source that works, 2 netlink process connector, 3 polling /proc, 4 eBPF only."),
+    ] = msgspec.field(default=ProcessMode.AUTO, name="Process_Mode")
+    process_polling_interval: Annotated[
+        int,
+        bounded("Time between two looks at /proc when polling.", 1_000, 60_000_000, "microseconds"),
+    ] = msgspec.field(default=100_000, name="Process_PollingInterval")
+
+    statistics_disabled: Annotated[bool, doc("Switches the statistics collector off.")] = msgspec.field(
+        default=False, name="Statistics_Disabled"
+    )
+    statistics_frequency: Annotated[Priority, doc("Priority of statistics.")] = msgspec.field(
+        default=Priority.LOW, name="Statistics_MessageFrequency"
+    )
+
+    @property
+    def intervals(self) -> dict[Priority, float]:
+        """`priority_intervals` in seconds by priority."""
+        minutes = _intervals(self.priority_intervals)
+        return {priority: 60 * value for priority, value in zip(Priority, minutes, strict=True)}
+
+    def document(self) -> dict[str, Any]:
+        """Every setting under its twin key, as the twin reports it."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+MIN_INTERVAL = 0.01
+MAX_INTERVAL = 525_600.0
+"""Bounds of a send interval in minutes: 0.6 s so that a demonstration can be live, and a year."""
+
+
+def _intervals(text: str) -> tuple[float, float, float]:
+    try:
+        high, medium, low = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError('three numbers are needed, as in "30,120,1440"') from None
+    if not all(MIN_INTERVAL <= value <= MAX_INTERVAL for value in (high, medium, low)):
+        raise ValueError(f"each interval must be from {MIN_INTERVAL} to {MAX_INTERVAL:.0f} minutes")
+    if not high <= medium <= low:
+        raise ValueError("High must not be longer than Medium, nor Medium than Low")
+    return high, medium, low
+
+
+_FIELDS = {info.encode_name: info for info in msgspec.structs.fields(Settings)}
+KEYS = tuple(_FIELDS)
+"""Every twin key, in the order of the table."""
+
+_CHECKS = {"CollectorsCore_PriorityIntervals": _intervals}
+
+
+def _invalid(key: str, value: object) -> str | None:
+    """Why a value may not stand under a key; None if it may."""
+    if key not in _FIELDS:
+        return "unknown setting"
+    try:
+        msgspec.convert(value, _FIELDS[key].type)
+        if key in _CHECKS:
+            _CHECKS[key](str(value))
+    except ValueError as error:
+        return str(error).removesuffix(" - at `$`")
+    return None
+
+
+def settings_from(document: Mapping[str, Any], *, onto: Settings | None = None) -> Settings:
+    """Settings from a desired document (flat keys; `$version` and the like are ignored).
+
+    Keys that the document does not name keep their value in `onto`, or their default; null returns a key
+    to its default. Raises InvalidSettings with every wrong key if there is any.
+    """
+    given = {key: value for key, value in document.items() if not key.startswith("$")}
+    wrong = {key: why for key, value in given.items() if value is not None and (why := _invalid(key, value))}
+    wrong |= {key: "unknown setting" for key, value in given.items() if value is None and key not in _FIELDS}
+    if wrong:
+        raise InvalidSettings(dict(sorted(wrong.items())))
+    kept = (onto or Settings()).document() | given
+    return msgspec.convert({key: value for key, value in kept.items() if value is not None}, Settings)
+
+
+def reported_document(settings: Settings, invalid: Mapping[str, str]) -> dict[str, Any]:
+    """What the agent reports: the configuration in force and the verdict on the latest change."""
+    return settings.document() | {
+        LATEST_STATE: "failed" if invalid else "success",
+        LATEST_INVALID_FIELDS: [f"{key}: {why}" for key, why in sorted(invalid.items())],
+    }
