@@ -20,7 +20,17 @@ MAY_IMPORT = {
 AGENT_FLOW = ["losses", "sources", "aggregate", "collectors", "schedule", "outbox", "uplink", "app"]
 """Inside the agent a module imports from itself or from what stands before it."""
 
-HUB_ONLY = {"cryptography", "deltalake", "duckdb", "duckdb_kql", "fastapi", "pyarrow", "rich", "sqlalchemy", "uvicorn"}
+HUB_ONLY = {
+    "cryptography",
+    "deltalake",
+    "duckdb",
+    "duckdb_kql",
+    "fastapi",
+    "pyarrow",
+    "rich",
+    "sqlalchemy",
+    "uvicorn",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -13,10 +13,6 @@ from vedette.wire.events import Event
 from vedette.wire.twin import Priority, Settings
 
 
-class Unavailable(Exception):
-    """This machine cannot offer a source; the text says why and what would help. A normal outcome."""
-
-
 class Collected(NamedTuple):
     """What one cycle yields: events, oldest first, and what was lost on the way to them."""
 
