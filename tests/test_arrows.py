@@ -17,7 +17,18 @@ MAY_IMPORT = {
 }
 """Package → packages of this project that it may import. `cli` may import all: it composes."""
 
-AGENT_FLOW = ["losses", "sources", "aggregate", "collectors", "schedule", "outbox", "uplink", "app"]
+AGENT_FLOW = [
+    "losses",
+    "settings",
+    "sources",
+    "aggregate",
+    "collectors",
+    "roster",
+    "schedule",
+    "outbox",
+    "uplink",
+    "app",
+]
 """Inside the agent a module imports from itself or from what stands before it."""
 
 HUB_ONLY = {

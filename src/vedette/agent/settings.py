@@ -1,0 +1,112 @@
+"""What the agent is told: local files say who it is, the twin says what it does.
+
+The twin's last accepted document is cached in the state directory, so that a reboot without network
+starts with it. What the settings mean is in `wire.twin`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vedette.wire.iothub import MQTT_TLS_PORT, ConnectionString
+from vedette.wire.twin import InvalidSettings, Settings, settings_from
+
+log = logging.getLogger(__name__)
+
+CONFIG_DIR = Path("/etc/vedette")
+STATE_DIR = Path("/var/lib/vedette")
+CONNECTION_STRING = "connection_string.txt"
+CA_FILE = "ca.pem"
+CACHED_TWIN = "twin.json"
+
+MAX_LOCAL_FILE = 65_536
+"""Bytes read of any local file: a twin document has at most 32 KB, a connection string under 1 KB."""
+
+
+class LocalError(ValueError):
+    """A local file is missing or wrong; the text names the file and what to do."""
+
+
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this agent is and where it keeps its state.
+
+    ca_file: the authority to trust; None for the system's. port: MQTT over TLS.
+    """
+
+    connection: ConnectionString
+    state: Path
+    ca_file: Path | None = None
+    port: int = MQTT_TLS_PORT
+
+
+def load_local(
+    config: Path = CONFIG_DIR,
+    state: Path = STATE_DIR,
+    *,
+    connection_file: Path | None = None,
+    ca_file: Path | None = None,
+    port: int = MQTT_TLS_PORT,
+) -> Local:
+    """Read the local files. Raises LocalError; makes the state directory (0700) if it is not there."""
+    path = connection_file or config / CONNECTION_STRING
+    try:
+        connection = ConnectionString.parse(read_bounded(path).decode())
+    except FileNotFoundError:
+        raise LocalError(
+            f"{path}: not there; write the module's connection string into it"
+            " (on the hub: vedette device show DEVICE --connection-string)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{path}: {error}") from None
+    if path.stat().st_mode & 0o077:
+        log.warning("%s can be read by others; chmod 600 it", path)
+    if ca_file is None and (config / CA_FILE).exists():
+        ca_file = config / CA_FILE
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"{state}: {error.strerror}; name another state directory with --state") from None
+    return Local(connection=connection, state=state, ca_file=ca_file, port=port)
+
+
+def read_bounded(path: Path) -> bytes:
+    """A small file's content. Raises OSError, or ValueError if it is larger than it may be."""
+    with path.open("rb") as file:
+        content = file.read(MAX_LOCAL_FILE + 1)
+    if len(content) > MAX_LOCAL_FILE:
+        raise ValueError(f"larger than {MAX_LOCAL_FILE} bytes")
+    return content
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a 0600 file in one step: a crash leaves the old content or the new."""
+    fresh = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def load_cached(state: Path) -> Settings:
+    """Settings of the last accepted twin document; defaults if there is none or it cannot be read."""
+    try:
+        document = msgspec.json.decode(read_bounded(state / CACHED_TWIN), type=dict[str, Any])
+        return settings_from(document)
+    except FileNotFoundError:
+        return Settings()
+    except InvalidSettings as error:
+        log.warning("cached twin is of another version, starting with defaults: %s", error)
+    except (OSError, ValueError) as error:
+        log.warning("cached twin cannot be read, starting with defaults: %s", error)
+    return Settings()
+
+
+def save_cached(state: Path, settings: Settings) -> None:
+    """Keep accepted settings for the next start."""
+    write_private(state / CACHED_TWIN, msgspec.json.encode(settings.document()))
