@@ -53,6 +53,11 @@ def bounded(text: str, low: int, high: int, unit: str = "") -> msgspec.Meta:
     return msgspec.Meta(ge=low, le=high, description=text, extra={"unit": unit} if unit else None)
 
 
+def text(meaning: str) -> msgspec.Meta:
+    """The annotation of a free text: its meaning, and the length that the twin allows."""
+    return msgspec.Meta(max_length=4096, description=meaning)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the twin can steer, as one immutable value."""
 
@@ -106,6 +111,101 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     statistics_frequency: Annotated[Priority, doc("Priority of statistics.")] = msgspec.field(
         default=Priority.LOW, name="Statistics_MessageFrequency"
+    )
+    statistics_cache_size: Annotated[
+        int,
+        bounded("Collectors whose outcomes are kept between two sends.", 1, 65_536, "events"),
+    ] = msgspec.field(default=256, name="Statistics_CacheSize")
+
+    system_information_disabled: Annotated[bool, doc("Switches the system information collector off.")] = (
+        msgspec.field(default=False, name="SystemInformation_Disabled")
+    )
+    system_information_frequency: Annotated[Priority, doc("Priority of system information events.")] = (
+        msgspec.field(default=Priority.LOW, name="SystemInformation_MessageFrequency")
+    )
+    system_information_hardware_vendor: Annotated[
+        str, text("Vendor of the device, where the device cannot tell it or tells it wrongly.")
+    ] = msgspec.field(default="", name="SystemInformation_HardwareVendor")
+    system_information_hardware_model: Annotated[
+        str, text("Model of the device, where the device cannot tell it or tells it wrongly.")
+    ] = msgspec.field(default="", name="SystemInformation_HardwareModel")
+    system_information_hardware_serial_number: Annotated[
+        str, text("Serial number of the device, where the device cannot tell it or tells it wrongly.")
+    ] = msgspec.field(default="", name="SystemInformation_HardwareSerialNumber")
+    system_information_firmware_vendor: Annotated[
+        str, text("Vendor of its firmware, where the device cannot tell it or tells it wrongly.")
+    ] = msgspec.field(default="", name="SystemInformation_FirmwareVendor")
+    system_information_firmware_version: Annotated[
+        str, text("Version of its firmware, where the device cannot tell it or tells it wrongly.")
+    ] = msgspec.field(default="", name="SystemInformation_FirmwareVersion")
+
+    sbom_disabled: Annotated[bool, doc("Switches the software inventory collector off.")] = msgspec.field(
+        default=False, name="SBoM_Disabled"
+    )
+    sbom_frequency: Annotated[Priority, doc("Priority of software inventory events.")] = msgspec.field(
+        default=Priority.LOW, name="SBoM_MessageFrequency"
+    )
+    sbom_full_every: Annotated[
+        int,
+        bounded("Time after which all packages are listed again, changed or not.", 1, 365, "days"),
+    ] = msgspec.field(default=30, name="SBoM_FullEvery")
+
+    listening_ports_disabled: Annotated[bool, doc("Switches the listening ports collector off.")] = (
+        msgspec.field(default=False, name="ListeningPorts_Disabled")
+    )
+    listening_ports_frequency: Annotated[Priority, doc("Priority of listening ports events.")] = (
+        msgspec.field(default=Priority.MEDIUM, name="ListeningPorts_MessageFrequency")
+    )
+    listening_ports_full_every: Annotated[
+        int,
+        bounded("Time after which the ports are told again, changed or not.", 1, 365, "days"),
+    ] = msgspec.field(default=7, name="ListeningPorts_FullEvery")
+
+    local_users_disabled: Annotated[bool, doc("Switches the local users collector off.")] = msgspec.field(
+        default=False, name="LocalUsers_Disabled"
+    )
+    local_users_frequency: Annotated[Priority, doc("Priority of local users events.")] = msgspec.field(
+        default=Priority.MEDIUM, name="LocalUsers_MessageFrequency"
+    )
+    local_users_full_every: Annotated[
+        int,
+        bounded("Time after which the users are told again, changed or not.", 1, 365, "days"),
+    ] = msgspec.field(default=7, name="LocalUsers_FullEvery")
+
+    firewall_disabled: Annotated[bool, doc("Switches the firewall configuration collector off.")] = (
+        msgspec.field(default=False, name="FirewallConfiguration_Disabled")
+    )
+    firewall_frequency: Annotated[Priority, doc("Priority of firewall configuration events.")] = (
+        msgspec.field(default=Priority.MEDIUM, name="FirewallConfiguration_MessageFrequency")
+    )
+    firewall_full_every: Annotated[
+        int,
+        bounded("Time after which the rules are told again, changed or not.", 1, 365, "days"),
+    ] = msgspec.field(default=7, name="FirewallConfiguration_FullEvery")
+
+    hardware_disabled: Annotated[bool, doc("Switches the connected hardware collector off.")] = msgspec.field(
+        default=False, name="ConnectedHardware_Disabled"
+    )
+    hardware_frequency: Annotated[Priority, doc("Priority of connected hardware events.")] = msgspec.field(
+        default=Priority.LOW, name="ConnectedHardware_MessageFrequency"
+    )
+    hardware_full_every: Annotated[
+        int,
+        bounded("Time after which the devices are told again, changed or not.", 1, 365, "days"),
+    ] = msgspec.field(default=7, name="ConnectedHardware_FullEvery")
+
+    heartbeat_disabled: Annotated[bool, doc("Switches the heartbeat collector off.")] = msgspec.field(
+        default=False, name="Heartbeat_Disabled"
+    )
+    heartbeat_frequency: Annotated[Priority, doc("Priority of heartbeat events.")] = msgspec.field(
+        default=Priority.LOW, name="Heartbeat_MessageFrequency"
+    )
+
+    log_disabled: Annotated[bool, doc("Switches the log collector off.")] = msgspec.field(
+        default=False, name="LogCollector_Disabled"
+    )
+    log_frequency: Annotated[Priority, doc("Priority of log events.")] = msgspec.field(
+        default=Priority.LOW, name="LogCollector_MessageFrequency"
     )
 
     @property
