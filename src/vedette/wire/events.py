@@ -37,14 +37,31 @@ from vedette.wire.declare import (
 __all__ = [
     "COMMON_DETAILS",
     "EVENT_TYPES",
+    "Baseline",
     "Category",
+    "ConnectedHardware",
     "Event",
     "EventType",
+    "FirewallConfiguration",
+    "FirewallRule",
+    "HardwareDevice",
+    "Heartbeat",
     "Kind",
+    "ListeningPort",
+    "ListeningPorts",
+    "LocalUser",
+    "LocalUsers",
+    "Log",
+    "Nic",
+    "NicAddress",
     "Outcome",
+    "Package",
     "Payload",
     "Process",
+    "SBoM",
+    "Snapshot",
     "Statistics",
+    "SystemInformation",
     "UInt",
     "describe",
     "doc",
@@ -94,4 +111,235 @@ class Statistics(Payload, frozen=True, kw_only=True):
     """What became of one collector's events in the last cycle: sent, or dropped and why."""
 
     name: Annotated[str, doc("The collector, or the part of the agent, that is spoken of.")]
-    events: Annotated[tuple[Outcome, ...], doc("The outcomes that occurred.")]
+    events: Annotated[tuple[Outcome, ...], doc("The outcomes that occurred.")] = ()
+    cpu_seconds: Annotated[float | None, doc("Processor time of the agent in the cycle.", "seconds")] = None
+    resident_bytes: Annotated[UInt | None, doc("Resident memory of the agent now.", "bytes")] = None
+    queue_messages: Annotated[UInt | None, doc("Messages in the outbox now.")] = None
+    queue_bytes: Annotated[UInt | None, doc("Their size.", "bytes")] = None
+    metered_units: Annotated[UInt | None, doc("Metered messages spent in the cycle.")] = None
+
+
+@event_type(
+    "Baseline",
+    category=Category.PERIODIC,
+    details=(
+        *COMMON_DETAILS,
+        "BaselineCheckId",
+        "BaselineCheckResult",
+        "BaselineCheckDescription",
+        "BaselineCheckRemediation",
+        "BaselineCheckSeverity",
+        "BaselineCheckError",
+        "BaselineCheckGroup",
+        "BaselineCheckEvidence",
+    ),
+)
+class Baseline(Payload, frozen=True, kw_only=True):
+    """What one check of the security baseline found. All events of a scan have one time and one id."""
+
+    event_id: Annotated[str, doc("Id of the scan.")]
+    baseline_check_id: Annotated[str, doc("In CIS form, as in `CIS-debian-12-Filesystem-1.1.2`.")]
+    baseline_check_result: Annotated[
+        Literal["PASS", "FAIL", "SKIP", "ERROR"],
+        doc("SKIP: there is nothing to check on this device. ERROR: the check could not be made."),
+    ]
+    baseline_check_description: Annotated[str, doc("What the check expects, and why.")]
+    baseline_check_remediation: Annotated[str, doc("What to do where it fails.")]
+    baseline_check_severity: Annotated[
+        Literal["Critical", "Important", "Warning", "Informational"],
+        doc("How much a failure matters."),
+    ]
+    baseline_check_error: Annotated[str, doc("Why there is no verdict, for SKIP and ERROR.")] = ""
+    baseline_check_group: Annotated[str, doc("Group of checks, as in `Baseline_GroupsDisabled`.")] = ""
+    baseline_check_evidence: Annotated[
+        tuple[str, ...], doc("What was read: paths and the lines that matter, never a secret.")
+    ] = ()
+
+
+class NicAddress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of a network interface's addresses; a field is empty where there is no further one."""
+
+    ipv4_address: str = ""
+    ipv6_address: str = ""
+    mac: str = ""
+
+
+class Nic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A network interface of the device."""
+
+    name: Annotated[str, doc("As the kernel calls it.")]
+    type: Annotated[
+        Literal["UNKNOWN", "ETH", "WIFI", "MOBILE", "SATELLITE"],
+        doc("UNKNOWN: bridges, tunnels and whatever else is not hardware of the other kinds."),
+    ]
+    vlans: Annotated[tuple[UInt, ...], doc("VLAN ids configured on it.")] = ()
+    vendor: Annotated[str, doc("Vendor of the controller; empty where the device cannot tell.")] = ""
+    info: Annotated[tuple[NicAddress, ...], doc("Its addresses, those of its VLANs included.")] = ()
+
+
+@event_type("SystemInformation", category=Category.PERIODIC)
+class SystemInformation(Payload, frozen=True, kw_only=True):
+    """What the device is: hardware, firmware, operating system, agent, network interfaces."""
+
+    hardware_vendor: Annotated[str, doc("Vendor of the device.")] = ""
+    hardware_model: Annotated[str, doc("Model of the device.")] = ""
+    hardware_serial_number: Annotated[str, doc("Its serial number.")] = ""
+    firmware_vendor: Annotated[str, doc("Vendor of its firmware (BIOS, U-Boot).")] = ""
+    firmware_version: Annotated[str, doc("Version of its firmware.")] = ""
+    os_dist: Annotated[str, doc("Distribution, as in `Debian GNU/Linux`.")] = ""
+    os_version: Annotated[str, doc("Distribution with version, as in `Ubuntu 20.04.1 LTS`.")] = ""
+    os_platform: Annotated[str, doc("Operating system.")] = "Linux"
+    os_arch: Annotated[str, doc("Machine architecture, as in `x86_64`.")] = ""
+    kernel: Annotated[str, doc("Release of the running kernel.")] = ""
+    agent_type: Annotated[
+        Literal["Standalone", "Edge"], doc("Edge: the device runs the Azure IoT Edge runtime.")
+    ] = "Standalone"
+    agent_version: Annotated[str, doc("Version of the agent.")]
+    nics: Annotated[tuple[Nic, ...], doc("Network interfaces, loopback left out.")] = ()
+
+
+class Snapshot(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """What every snapshot carries: sent when the state it shows changed, and whole now and then.
+
+    A long one is split: the parts with the same snapshot_id and time belong together.
+    """
+
+    snapshot_id: Annotated[str, doc("Digest of the state: equal states have equal ids.")]
+    part: Annotated[UInt, doc("Number of this part, from 1.")] = 1
+    parts: Annotated[UInt, doc("How many parts the snapshot has.")] = 1
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An installed package."""
+
+    name: str
+    version: str = ""
+    vendor: Annotated[str, doc("Maintainer (deb, apk, opkg), Vendor (rpm), Author (Python, Node).")] = ""
+    architecture: str = ""
+    source: Annotated[str, doc("Source package it was built from; empty if it has the same name.")] = ""
+    purl: Annotated[str, doc("Package URL: type, distribution, name, version and architecture in one.")]
+
+
+@event_type("SBoM", category=Category.PERIODIC)
+class SBoM(Snapshot, frozen=True, kw_only=True):
+    """The software on the device: all of it, or what changed since an earlier snapshot."""
+
+    previous_id: Annotated[
+        str, doc("Snapshot that these changes apply to; empty if all packages are listed.")
+    ] = ""
+    packages: Annotated[tuple[Package, ...], doc("All packages, or the new and changed ones.")] = ()
+    removed: Annotated[tuple[str, ...], doc("Package URLs that are no longer there.")] = ()
+    total: Annotated[UInt, doc("Packages installed, over all parts.")] = 0
+    notes: Annotated[tuple[str, ...], doc("Package databases that could not be read, and why.")] = ()
+
+
+class ListeningPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A socket that waits for peers."""
+
+    protocol: Literal["TCP", "UDP"]
+    local_address: Annotated[str, doc("Address it is bound to; `0.0.0.0` or `::` is all of them.")]
+    local_port: UInt
+    user_id: UInt
+    user_name: str = ""
+    process_id: Annotated[UInt, doc("A process that holds it; 0 where that could not be seen.")] = 0
+    executable: Annotated[str, doc("That process's program; empty where it could not be seen.")] = ""
+
+
+@event_type("ListeningPorts", category=Category.PERIODIC)
+class ListeningPorts(Snapshot, frozen=True, kw_only=True):
+    """Every TCP and UDP port that the device listens on."""
+
+    ports: tuple[ListeningPort, ...] = ()
+
+
+class LocalUser(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An account of the device's passwd."""
+
+    user_name: str
+    user_id: UInt
+    group_ids: Annotated[tuple[UInt, ...], doc("Its groups, the primary one first.")] = ()
+    group_names: Annotated[tuple[str, ...], doc("Their names, in the same order.")] = ()
+    home: str = ""
+    shell: str = ""
+    password: Annotated[
+        Literal["", "set", "locked", "empty"],
+        doc("Whether a password opens it; empty text where the agent may not read shadow."),
+    ] = ""
+
+
+@event_type("LocalUsers", category=Category.PERIODIC)
+class LocalUsers(Snapshot, frozen=True, kw_only=True):
+    """The accounts of the device."""
+
+    users: tuple[LocalUser, ...] = ()
+
+
+class FirewallRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rule of the packet filter, or the policy of one of its chains, in order of evaluation."""
+
+    backend: Literal["nftables", "iptables"]
+    family: Annotated[str, doc("`inet`, `ip`, `ip6`, `bridge`, `arp` or `netdev`.")]
+    table: str
+    chain: str
+    direction: Annotated[
+        Literal["", "In", "Out", "Forward"], doc("Empty for a chain that only others jump to.")
+    ] = ""
+    policy: Annotated[bool, doc("True: what the chain does with packets that no rule decided on.")] = False
+    action: Annotated[str, doc("`accept`, `drop`, `reject`, `jump NAME` …; empty if it only counts.")] = ""
+    protocol: str = ""
+    source_address: str = ""
+    source_port: str = ""
+    destination_address: str = ""
+    destination_port: str = ""
+    text: Annotated[str, doc("The matches that have no field of their own.")] = ""
+
+
+@event_type("FirewallConfiguration", category=Category.PERIODIC)
+class FirewallConfiguration(Snapshot, frozen=True, kw_only=True):
+    """The packet filter's chains and rules. No rules at all: nothing is filtered."""
+
+    rules: tuple[FirewallRule, ...] = ()
+
+
+class HardwareDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A device on the PCI or USB bus."""
+
+    bus: Literal["PCI", "USB"]
+    address: Annotated[str, doc("Its place on the bus, as sysfs names it.")]
+    vendor_id: Annotated[str, doc("Four hexadecimal digits.")]
+    product_id: Annotated[str, doc("Four hexadecimal digits.")]
+    device_class: Annotated[str, doc("Class, subclass and protocol: six hexadecimal digits.")] = ""
+    vendor: str = ""
+    product: str = ""
+    serial_number: str = ""
+    driver: str = ""
+
+
+@event_type("ConnectedHardware", category=Category.PERIODIC)
+class ConnectedHardware(Snapshot, frozen=True, kw_only=True):
+    """The devices on the PCI and USB buses."""
+
+    devices: tuple[HardwareDevice, ...] = ()
+
+
+@event_type("Heartbeat", category=Category.PERIODIC, kind=Kind.OPERATIONAL)
+class Heartbeat(Payload, frozen=True, kw_only=True):
+    """The agent is alive."""
+
+    agent_uptime: Annotated[UInt, doc("Since the agent started.", "seconds")]
+    system_uptime: Annotated[UInt, doc("Since the kernel started.", "seconds")]
+    boot_id: Annotated[str, doc("Changes with every boot.")]
+    config_version: Annotated[UInt, doc("`$version` of the twin's desired properties in force; 0: none.")] = 0
+
+
+@event_type(
+    "Log", category=Category.TRIGGERED, kind=Kind.DIAGNOSTIC, identity=("level", "logger", "template")
+)
+class Log(Payload, frozen=True, kw_only=True):
+    """A warning or error of the agent itself, and how often it was logged."""
+
+    level: Literal["WARNING", "ERROR", "CRITICAL"]
+    logger: Annotated[str, doc("The part of the agent that speaks.")]
+    template: Annotated[str, doc("The message before its arguments are filled in: what it is told by.")]
+    message: Annotated[str, doc("The message as it was first logged.")]
+    exception: Annotated[str, doc("Type of the exception it tells of, and where it was raised.")] = ""
