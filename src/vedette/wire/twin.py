@@ -10,12 +10,13 @@ docs/reference/settings.md); keys that it did not have are marked "Vedette" ther
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from vedette.wire.baseline import disabled_checks, disabled_groups
 from vedette.wire.events import doc
 
 VERSION_KEY = "$version"
@@ -208,6 +209,46 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         default=Priority.LOW, name="LogCollector_MessageFrequency"
     )
 
+    baseline_disabled: Annotated[bool, doc("Switches the baseline collector off.")] = msgspec.field(
+        default=False, name="Baseline_Disabled"
+    )
+    baseline_frequency: Annotated[Priority, doc("Priority of baseline results.")] = msgspec.field(
+        default=Priority.LOW, name="Baseline_MessageFrequency"
+    )
+    baseline_groups_disabled: Annotated[
+        str, doc("Groups of checks that are not run, as in `Time Synchronization, Network Parameters Host`.")
+    ] = msgspec.field(default="", name="Baseline_GroupsDisabled")
+    baseline_checks_disabled: Annotated[
+        str, doc("Numbers of checks that are not run, as in `3.3.5,2.2.1.1`.")
+    ] = msgspec.field(default="", name="Baseline_ChecksDisabled")
+    baseline_results: Annotated[
+        Literal["all", "failed"],
+        doc("Which results are sent. `failed` leaves passed and skipped checks out; errors are sent."),
+    ] = msgspec.field(default="all", name="Baseline_Results")
+    baseline_profile: Annotated[
+        Literal["device", "server", "full"],
+        doc(
+            "Which checks apply. `device` skips what a device image cannot or need not follow, `server` what"
+            " current server distributions no longer have, `full` nothing."
+        ),
+    ] = msgspec.field(default="device", name="Baseline_Profile")
+    baseline_custom_checks: Annotated[
+        str, doc("Path on the device of a YAML file with checks of one's own; empty for none.")
+    ] = msgspec.field(default="", name="Baseline_CustomChecks")
+    baseline_custom_checks_sha256: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^([0-9a-fA-F]{64})?$",
+            description="SHA-256 that the file of `Baseline_CustomChecks` must have to be used.",
+        ),
+    ] = msgspec.field(default="", name="Baseline_CustomChecksSha256")
+    baseline_one_file_system: Annotated[
+        bool, doc("Search for files with risky permissions stays on the root file system.")
+    ] = msgspec.field(default=True, name="Baseline_OneFileSystem")
+    baseline_cpu_share: Annotated[
+        int, bounded("Share of one core that a scan may take, on average.", 1, 100, "percent")
+    ] = msgspec.field(default=10, name="Baseline_CpuShare")
+
     @property
     def intervals(self) -> dict[Priority, float]:
         """`priority_intervals` in seconds by priority."""
@@ -241,7 +282,11 @@ _FIELDS = {info.encode_name: info for info in msgspec.structs.fields(Settings)}
 KEYS = tuple(_FIELDS)
 """Every twin key, in the order of the table."""
 
-_CHECKS = {"CollectorsCore_PriorityIntervals": _intervals}
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "CollectorsCore_PriorityIntervals": _intervals,
+    "Baseline_GroupsDisabled": disabled_groups,
+    "Baseline_ChecksDisabled": disabled_checks,
+}
 
 
 def _invalid(key: str, value: object) -> str | None:
