@@ -28,6 +28,7 @@ AGENT_FLOW = [
     "outbox",
     "uplink",
     "app",
+    "check",
 ]
 """Inside the agent a module imports from itself or from what stands before it."""
 

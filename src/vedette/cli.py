@@ -1,0 +1,74 @@
+"""The `vedette` command. Subcommands live in `vedette.commands`; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from vedette import __version__
+from vedette.commands import UsageError
+
+COMMANDS = ("up", "agent", "hub", "device", "twin", "query")
+"""In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
+
+EPILOG = """\
+start here:
+  vedette up                      hub and agent on this machine, with a live table
+  vedette agent probe             what this machine's kernel offers
+  vedette query 'Process | top 10 by HitCount'
+
+Every command explains itself with --help."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="vedette",
+        description="Security micro agent for Linux IoT devices, and the hub that a fleet owner hosts.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"vedette {__version__}")
+    top.add_argument("-v", "--verbose", action="store_true", help="log details to standard error")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"vedette.commands.{name}").add(subparsers)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 for a failure that was explained, or 2 for wrong usage."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        status: int = options.run(options)
+    except UsageError as error:
+        print(f"vedette: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vedette"):
+            raise
+        print(
+            f"vedette: this command needs the hub ({error.name} is missing): pip install 'vedette[hub]'",
+            file=sys.stderr,
+        )
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has seen enough; leave nothing for the interpreter to flush into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

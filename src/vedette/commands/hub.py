@@ -1,0 +1,147 @@
+"""`vedette hub`: make a hub's state, and run it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vedette.commands import UsageError, add_command, add_state, print_json, print_record
+
+if TYPE_CHECKING:
+    from vedette.hub.registry import Registry
+    from vedette.hub.settings import HubSettings, HubState
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the subcommand."""
+    hub = add_command(subparsers, "hub", "make and run the hub that devices report to")
+    actions = hub.add_subparsers(metavar="ACTION", required=True)
+
+    init = add_command(
+        actions,
+        "init",
+        "make a hub's state: settings, private authority, certificate, registry",
+        "Repeating it changes the settings named and keeps the rest. Another host name renews the"
+        " certificate, not the authority.",
+        "  vedette hub init --host hub.example.org --host 192.0.2.10",
+    )
+    init.add_argument(
+        "--host",
+        action="append",
+        metavar="NAME",
+        help="name or address that devices call the hub by; the first stands in connection strings"
+        " (repeatable; default: localhost and 127.0.0.1)",
+    )
+    add_listening(init)
+    init.add_argument("--retention-days", type=int, metavar="N", help="days that raw events are kept")
+    add_state(init)
+    init.add_argument("--json", action="store_true", help="print JSON")
+    init.set_defaults(run=_init)
+
+    run = add_command(
+        actions, "run", "run the hub until SIGINT or SIGTERM", "Listens for MQTT over TLS and for HTTPS."
+    )
+    add_listening(run)
+    add_state(run)
+    run.set_defaults(run=_run)
+
+
+def add_listening(parser: argparse.ArgumentParser) -> None:
+    """The options that say where a hub listens."""
+    parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (default: all)")
+    parser.add_argument("--mqtt-port", type=int, metavar="PORT", help="MQTT over TLS (default: 8883)")
+    parser.add_argument("--https-port", type=int, metavar="PORT", help="HTTPS (default: 8443)")
+
+
+def state_of(options: argparse.Namespace) -> HubState:
+    """The hub state directory that was asked for."""
+    from vedette.hub.settings import HubState, default_state
+
+    return HubState(options.state or default_state())
+
+
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[tuple[HubSettings, Registry]]:
+    """A hub's settings and its registry, whether the hub runs or not."""
+    from vedette.hub.registry import Registry
+    from vedette.hub.settings import HubError
+
+    state = state_of(options)
+    try:
+        settings = state.load()
+    except HubError as error:
+        raise UsageError(str(error)) from None
+    registry = Registry(state.registry_url)
+    try:
+        yield settings, registry
+    finally:
+        registry.close()
+
+
+def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
+    """Make or update a hub's state. Raises HubError."""
+    from vedette.hub.registry import Registry
+    from vedette.hub.settings import HubError, HubSettings
+    from vedette.hub.tls import ensure_pki
+
+    state.make()
+    if state.settings_file.exists():
+        settings = state.load()
+    else:
+        settings = HubSettings(host_names=("localhost", "127.0.0.1", "::1"))
+    given = {
+        "host_names": tuple(options.host) if getattr(options, "host", None) else None,
+        "bind": options.bind,
+        "mqtt_port": options.mqtt_port,
+        "https_port": options.https_port,
+        "retention_days": getattr(options, "retention_days", None),
+    }
+    wanted = msgspec.to_builtins(settings) | {key: value for key, value in given.items() if value is not None}
+    try:
+        settings = msgspec.convert(wanted, HubSettings)
+    except msgspec.ValidationError as error:
+        raise HubError(str(error)) from None
+    state.save(settings)
+    ensure_pki(state.pki, settings.host_names)
+    Registry(state.registry_url).close()
+    return settings
+
+
+def _init(options: argparse.Namespace) -> int:
+    from vedette.hub.settings import HubError
+
+    state = state_of(options)
+    try:
+        settings = initialise(state, options)
+    except HubError as error:
+        raise UsageError(str(error)) from None
+    shown = {"state": str(state.root), **msgspec.to_builtins(settings), "ca": str(state.pki / "ca.pem")}
+    if options.json:
+        print_json(shown)
+    else:
+        print_record(shown)
+        print(f"\nnext: vedette hub run --state {state.root}")
+        print(f"then: vedette device add DEVICE --state {state.root}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vedette.hub import app
+    from vedette.hub.settings import HubError
+
+    state = state_of(options)
+    try:
+        settings = state.load()
+        listening = {
+            name: value
+            for name in ("bind", "mqtt_port", "https_port")
+            if (value := getattr(options, name)) is not None
+        }
+        app.run(state, msgspec.structs.replace(settings, **listening))
+    except HubError as error:
+        raise UsageError(str(error)) from None
+    return 0
