@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,14 +14,7 @@ from pathlib import Path
 
 import pytest
 
-VEDETTE = [sys.executable, "-m", "vedette.cli"]
-PATIENCE_S = 60.0
-"""Until a wait is given up as a failure; what is awaited takes seconds."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+from support import PATIENCE_S, VEDETTE, free_port
 
 
 def until(condition: Callable[[], object], what: str) -> object:
