@@ -13,7 +13,11 @@ TEXT_LOST = "command line gone before it was read"
 FORK_TABLE_FULL = "fork table full"
 OUTBOX_FULL = "outbox full"
 OUTBOX_AGE = "older than the message timeout"
+OUTBOX_DAMAGED = "outbox file damaged"
+MESSAGE_TOO_LARGE = "message larger than a hub takes"
 MESSAGE_REFUSED = "message refused by the hub"
+TOO_MANY_ITEMS = "more items than a snapshot holds"
+MALFORMED = "malformed record"
 
 
 class Loss(msgspec.Struct, frozen=True):

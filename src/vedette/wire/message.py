@@ -20,6 +20,7 @@ import msgspec
 
 from vedette import __version__
 from vedette.wire.events import EVENT_TYPES, Event, Payload, UInt, type_of, utc_text
+from vedette.wire.iothub import encode_properties
 
 MTI = "2.3-0-1-0"
 """Message type of this format: schema 2.3, 0 = JSON, 1 = Linux, 0 = raw events."""
@@ -157,6 +158,19 @@ def pack(
             hits += event.hits
     if parts:
         yield seal()
+
+
+def message_properties(message_id: str) -> str:
+    """The encoded property bag of a message of this format, for the end of its topic."""
+    return encode_properties(
+        [
+            ("$.mid", message_id),
+            ("$.ct", "application/json"),
+            ("$.ce", "utf-8"),
+            ("$.ifid", INTERFACE_ID),
+            ("mti", MTI),
+        ]
+    )
 
 
 def decode(body: bytes) -> Message:
