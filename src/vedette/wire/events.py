@@ -33,6 +33,7 @@ from vedette.wire.declare import (
     type_of,
     utc_text,
 )
+from vedette.wire.filesystem import Word
 
 __all__ = [
     "COMMON_DETAILS",
@@ -42,6 +43,7 @@ __all__ = [
     "ConnectedHardware",
     "Event",
     "EventType",
+    "FileSystem",
     "FirewallConfiguration",
     "FirewallRule",
     "HardwareDevice",
@@ -57,6 +59,7 @@ __all__ = [
     "Outcome",
     "Package",
     "Payload",
+    "Peripheral",
     "Process",
     "SBoM",
     "Snapshot",
@@ -343,3 +346,71 @@ class Log(Payload, frozen=True, kw_only=True):
     template: Annotated[str, doc("The message before its arguments are filled in: what it is told by.")]
     message: Annotated[str, doc("The message as it was first logged.")]
     exception: Annotated[str, doc("Type of the exception it tells of, and where it was raised.")] = ""
+
+
+@event_type(
+    "FileSystem", category=Category.TRIGGERED, identity=("mask", "mask_number", "path", "target_path")
+)
+class FileSystem(Payload, frozen=True, kw_only=True):
+    """What happened to a file or directory under a watched path, and how often."""
+
+    mask: Annotated[Word, doc("What happened.")]
+    mask_number: Annotated[
+        UInt,
+        doc("The same as inotify bits. A move: 0xC0 both ends seen, 0x40 left, 0x80 arrived."),
+    ]
+    path: Annotated[
+        str,
+        doc("What it happened to. A move: where it was, or where it arrived if that is all that was seen."),
+    ]
+    target_path: Annotated[str | None, doc("A move with both ends watched: where it is now. Else null.")] = (
+        None
+    )
+
+
+@event_type(
+    "Peripheral",
+    category=Category.TRIGGERED,
+    identity=(
+        "action_type",
+        "peripheral_type",
+        "cause",
+        "bus_number",
+        "kernel_device_number",
+        "interface_name",
+        "vendor_id",
+        "product_id",
+    ),
+)
+class Peripheral(Payload, frozen=True, kw_only=True):
+    """A USB device or an Ethernet link that came or went."""
+
+    action_type: Literal["Connection", "Disconnection"]
+    peripheral_type: Literal["USB", "Ethernet"]
+    cause: Annotated[
+        Literal["device", "carrier"],
+        doc("`device`: it appeared or disappeared. `carrier`: an Ethernet link was gained or lost."),
+    ] = "device"
+    bus_number: Annotated[
+        UInt | None, doc("The USB bus; of an Ethernet interface, the USB or PCI bus that its device is on.")
+    ] = None
+    kernel_device_number: Annotated[
+        UInt | None, doc("The kernel's number of a USB device on its bus; new with each connection.")
+    ] = None
+    device_class: Annotated[UInt | None, doc("USB class; 0: each interface has its own.")] = None
+    device_subclass: UInt | None = None
+    device_protocol: UInt | None = None
+    interface_class: Annotated[
+        UInt | None, doc("Class of the first USB interface, where device_class is 0.")
+    ] = None
+    interface_subclass: UInt | None = None
+    interface_protocol: UInt | None = None
+    interfaces: Annotated[
+        tuple[str, ...],
+        doc("Where device_class is 0: all interfaces as `class/subclass/protocol`, decimal."),
+    ] = ()
+    vendor_id: Annotated[str, doc("USB: four hexadecimal digits.")] = ""
+    product_id: Annotated[str, doc("USB: four hexadecimal digits.")] = ""
+    vendor_name: Annotated[str, doc("As the USB device calls it: its word, nobody's proof.")] = ""
+    product_name: Annotated[str, doc("As the USB device calls it.")] = ""
+    interface_name: Annotated[str, doc("Ethernet: the interface, as in `eth0`.")] = ""

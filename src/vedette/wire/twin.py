@@ -18,6 +18,7 @@ import msgspec
 
 from vedette.wire.baseline import disabled_checks, disabled_groups
 from vedette.wire.events import doc
+from vedette.wire.filesystem import chosen_changes, excluded_globs, watched_paths
 
 VERSION_KEY = "$version"
 LATEST_STATE = "latest_state"
@@ -249,6 +250,54 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, bounded("Share of one core that a scan may take, on average.", 1, 100, "percent")
     ] = msgspec.field(default=10, name="Baseline_CpuShare")
 
+    filesystem_disabled: Annotated[bool, doc("Switches the file system collector off.")] = msgspec.field(
+        default=False, name="FileSystem_Disabled"
+    )
+    filesystem_frequency: Annotated[Priority, doc("Priority of file system events.")] = msgspec.field(
+        default=Priority.LOW, name="FileSystem_MessageFrequency"
+    )
+    filesystem_cache_size: Annotated[
+        int, bounded("Distinct file system events kept between two sends.", 1, 65_536, "events")
+    ] = msgspec.field(default=256, name="FileSystem_CacheSize")
+    filesystem_paths: Annotated[
+        str | None,
+        doc(
+            "Files and directories to watch, as in `/etc,/usr/local/bin`; they need not exist yet. A path "
+            "through a symbolic link stands for the link's target; links further down are not followed."
+        ),
+    ] = msgspec.field(default=None, name="FileSystem_Paths")
+    filesystem_recursive: Annotated[bool, doc("Directories below the watched ones are watched too.")] = (
+        msgspec.field(default=True, name="FileSystem_Recursive")
+    )
+    filesystem_exclude: Annotated[
+        str | None,
+        doc(
+            "Globs of what is not watched, as in `*.tmp,/var/log/*`: one with a slash is held against the "
+            "whole path, one without against every name in it."
+        ),
+    ] = msgspec.field(default=None, name="FileSystem_Exclude")
+    filesystem_events: Annotated[
+        str,
+        doc(
+            "Which changes are reported, of `created`, `deleted`, `moved`, `modified`, `metadata`, `opened`, "
+            "`closed`, `accessed`."
+        ),
+    ] = msgspec.field(default="created,deleted,moved,modified,metadata", name="FileSystem_Events")
+
+    peripheral_disabled: Annotated[bool, doc("Switches the peripheral collector off.")] = msgspec.field(
+        default=False, name="Peripheral_Disabled"
+    )
+    peripheral_frequency: Annotated[Priority, doc("Priority of peripheral events.")] = msgspec.field(
+        default=Priority.LOW, name="Peripheral_MessageFrequency"
+    )
+    peripheral_cache_size: Annotated[
+        int, bounded("Distinct peripheral events kept between two sends.", 1, 65_536, "events")
+    ] = msgspec.field(default=256, name="Peripheral_CacheSize")
+    peripheral_virtual: Annotated[
+        bool,
+        doc("Reports Ethernet interfaces without hardware too: veth, bridge, VLAN, tap and the like."),
+    ] = msgspec.field(default=False, name="Peripheral_VirtualInterfaces")
+
     @property
     def intervals(self) -> dict[Priority, float]:
         """`priority_intervals` in seconds by priority."""
@@ -286,6 +335,9 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "CollectorsCore_PriorityIntervals": _intervals,
     "Baseline_GroupsDisabled": disabled_groups,
     "Baseline_ChecksDisabled": disabled_checks,
+    "FileSystem_Paths": watched_paths,
+    "FileSystem_Exclude": excluded_globs,
+    "FileSystem_Events": chosen_changes,
 }
 
 
