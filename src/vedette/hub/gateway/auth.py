@@ -1,0 +1,92 @@
+"""Who connects: what a CONNECT claims, and whether its token proves it. Pure; time and keys passed in.
+
+Reasons are fixed texts: they are counted, logged and never tell the peer more than the CONNACK code does.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Collection
+from urllib.parse import unquote
+
+import msgspec
+
+from vedette.hub.gateway.mqtt import Connect, ConnectCode
+from vedette.hub.gateway.topics import path_of, same
+from vedette.hub.registry import Device
+from vedette.wire.iothub import DialectError, Identity, Token
+
+_NOBODY = (base64.b64encode(secrets.token_bytes(32)).decode(),) * 2
+"""Keys that an unknown identity is checked against, so that it takes as long to refuse as a known one."""
+
+
+MAX_EXPIRY_DIGITS = 12
+"""Of a token's expiry in Unix seconds: thirty thousand years."""
+
+
+class Refused(Exception):
+    """A CONNECT that is not let in, with its CONNACK code and the reason for our log."""
+
+    def __init__(self, code: ConnectCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a CONNECT says of itself; nothing is proven yet."""
+
+    identity: Identity
+    token: Token
+
+
+def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
+    """Read a CONNECT. Raises Refused if it names no identity of one of these (lower-case) hosts."""
+    try:
+        identity = Identity.parse(connect.client_id)
+    except DialectError:
+        raise Refused(ConnectCode.BAD_CLIENT_ID, "client id: malformed") from None
+    host, _, rest = (connect.username or "").partition("/")
+    if host.lower() not in host_names:
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "user name: names another host")
+    if rest != connect.client_id and not rest.startswith(f"{connect.client_id}/"):
+        raise Refused(ConnectCode.BAD_CREDENTIALS, "user name: does not name the client id")
+    if connect.password is None:
+        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: missing")
+    try:
+        token = Token.parse(connect.password.decode())
+    except (DialectError, UnicodeDecodeError):
+        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token") from None
+    if len(token.expiry) > MAX_EXPIRY_DIGITS:
+        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token")
+    return Claim(identity, token)
+
+
+def check(claim: Claim, device: Device | None, host_names: Collection[str], now: float) -> None:
+    """Raise Refused unless the token is valid at `now` (Unix seconds) for this identity and host.
+
+    The signature is checked first and in any case: what follows tells only the holder of a key.
+    """
+    keys = (device.primary_key, device.secondary_key) if device else _NOBODY
+    signed = claim.token.signed_by(keys)
+    if device is None:
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: unknown")
+    if not signed:
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "token: signature is wrong")
+    if not device.enabled:
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: disabled")
+    if claim.token.policy or not _covers(claim.token.resource, claim.identity, host_names):
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "token: made for something else")
+    if claim.token.expired(now):
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "token: expired")
+
+
+def _covers(resource: str, identity: Identity, host_names: Collection[str]) -> bool:
+    """True if a token's resource is the identity, a path below it, or its device (a prefix, by segments).
+
+    Clients differ in how often they percent-encode it.
+    """
+    host, *path = unquote(resource).split("/")
+    known = host.lower() in host_names and len(path) >= len(path_of(Identity(identity.device_id)))
+    return known and all(map(same, path_of(identity), path))

@@ -1,0 +1,339 @@
+"""The gateway: listens with TLS, lets identities in, and brings twin changes to their connections.
+
+Everything here runs on one event loop and never blocks it: the registry is called from the threads
+`registry_0` …. A connection is one task, from CONNECT until its last message is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
+from vedette.hub.gateway.journal import Fault, Warnings
+from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.mqtt import Connack, Connect, ConnectCode, Violation
+from vedette.hub.gateway.room import Room
+from vedette.hub.gateway.session import DISCONNECTED, LOST, OUR_FAULT, HubFault, P, Session, T, printable
+from vedette.hub.intake import Inbound
+from vedette.hub.registry import (
+    Activity,
+    ChangeFeed,
+    ChangesLost,
+    Device,
+    Registry,
+    RegistryError,
+    TwinError,
+)
+from vedette.hub.tls import bound_tls_buffers
+from vedette.wire.iothub import Identity
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 30.0
+"""TLS: an RTOS client takes several seconds for the arithmetic alone."""
+
+CONNECT_TIMEOUT_S = 15.0
+"""From TLS to CONNECT."""
+
+SHUTDOWN_TIMEOUT_S = 5.0
+"""How long a closing connection may take to send its last bytes."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long messages may take to become durable when the gateway closes."""
+
+MAX_SILENCE_S = 1_767.0
+"""Largest keep-alive, also for clients that ask for none: the real service's. It finds dead connections."""
+
+KEEP_ALIVE_FACTOR = 1.5
+"""Silence allowed in units of the keep-alive [MQTT-3.1.2-24]."""
+
+MAX_CONNECTIONS = 50_000
+"""Open connections. At about 28 KB each they take 1.4 GB."""
+
+MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 67_108_864
+"""Messages, and their bytes, of all connections together that wait for the lake."""
+
+POLL_INTERVAL_S = 0.25
+"""How often the registry is asked for changes: one PRAGMA of 15 µs."""
+
+ACTIVITY_INTERVAL_S = 5.0
+"""How often connection states are written down, all in one transaction."""
+
+REGISTRY_THREADS = 4
+"""Reads run side by side; writes wait for each other in the database anyway."""
+
+BACKLOG = 1_024
+"""Connections that the kernel keeps for us while a fleet comes back after an outage."""
+
+REPLACED = "replaced by a newer connection"
+REVOKED = "identity disabled or removed"
+CHANGES_LOST = "twin changes were missed"
+CLOSING = "hub closes"
+NO_ROOM = "too many connections"
+NO_CONNECT = "no CONNECT in time"
+EXPIRED = "token expired"
+ORDINARY = frozenset({DISCONNECTED, LOST, REPLACED, EXPIRED, CLOSING})
+"""Ends of a connection that are everyday life."""
+
+
+class Counters(msgspec.Struct):
+    """Running totals since the start. Reasons are fixed texts, so these tables are bounded.
+
+    messages, bytes: device-to-cloud messages that came, and their payloads; durable: of these, in the lake.
+    refused: connections that were not let in. ended: connections that were, by what ended them.
+    """
+
+    connections: int = 0
+    messages: int = 0
+    bytes: int = 0
+    durable: int = 0
+    refused: Counter[str] = msgspec.field(default_factory=Counter)
+    ended: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class Gateway:
+    """The device side of the hub.
+
+    sink: takes a message; when it returns, the message is durable; if it raises, the client keeps it.
+    host_names: names and addresses that clients may call this hub by. name: tells gateways on one registry
+    apart, stays the same over restarts.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        sink: Callable[[Inbound], Awaitable[None]],
+        *,
+        host_names: Collection[str],
+        name: str | None = None,
+    ) -> None:
+        self.registry = registry
+        self.room = Room(MAX_WAITING, MAX_WAITING_BYTES)
+        self.counters = Counters()
+        self._sink = sink
+        self._host_names = frozenset(host.lower() for host in host_names)
+        self._name = name or socket.gethostname()
+        self._sessions: dict[Identity, Session] = {}
+        self._links: dict[asyncio.Task[None], Link] = {}
+        self._activity: dict[Identity, float] = {}
+        self._revocations = 0
+        self._registry_fault = Fault(log, "registry")
+        self._lake_fault = Fault(log, "lake")
+        self._warnings = Warnings(log)
+
+    @property
+    def connections(self) -> int:
+        """Identities connected now."""
+        return len(self._sessions)
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on."""
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self, bind: str, port: int, context: ssl.SSLContext) -> None:
+        """Listen. Raises OSError if the address is taken, HubFault if the registry fails."""
+        bound_tls_buffers()
+        self._threads = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
+        await self.ask(self.registry.release, self._name)
+        feed = await self.ask(self.registry.feed)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Link(self._open),
+            bind,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            backlog=BACKLOG,
+        )
+        self._periodic = [
+            asyncio.create_task(_repeat(POLL_INTERVAL_S, partial(self._push_changes, feed))),
+            asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_activity)),
+        ]
+        self._feed = feed
+
+    async def close(self) -> None:
+        """Stop listening, let what was received become durable and be acknowledged, then close all."""
+        self._server.close()
+        for task in self._periodic:
+            task.cancel()
+        await asyncio.gather(*self._periodic, return_exceptions=True)
+        for link in self._links.values():
+            link.stop(CLOSING)
+        if self._links:
+            _, late = await asyncio.wait(list(self._links), timeout=CLOSE_TIMEOUT_S)
+            for task in late:
+                self._links[task].abort(CLOSING)
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._write_activity()
+        with suppress(HubFault):  # logged; the next start releases them
+            await self.ask(self.registry.release, self._name)
+        self._feed.close()
+        self._threads.shutdown()
+
+    async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""
+        work = partial(call, *args, **kwargs)
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (RegistryError, TwinError):
+            raise
+        except Exception as error:
+            self._registry_fault.breaks(error)
+            raise HubFault from error
+        self._registry_fault.works()
+        return result
+
+    async def deliver(self, inbound: Inbound) -> None:
+        """Hand a message to the sink; when this returns it is durable. Raises HubFault."""
+        self.counters.messages += 1
+        self.counters.bytes += len(inbound.body)
+        try:
+            await self._sink(inbound)
+        except Exception as error:
+            self._lake_fault.breaks(error)
+            raise HubFault from error
+        self._lake_fault.works()
+        self.counters.durable += 1
+
+    def heard(self, identity: Identity) -> None:
+        """Note that the identity is active."""
+        self._activity[identity] = time.time()
+
+    def _open(self, link: Link) -> None:
+        """A connection stands: one task serves it to its end."""
+        self.counters.connections += 1
+        task = asyncio.create_task(self._serve(link))
+        self._links[task] = link
+        task.add_done_callback(self._links.pop)
+
+    async def _serve(self, link: Link) -> None:
+        try:
+            await self._converse(link)
+        except Refused as refusal:
+            self._refuse(link, refusal.code, refusal.reason)
+        except Violation as violation:
+            self._refuse(link, violation.answer, violation.reason)
+        except TimeoutError:
+            self._refuse(link, None, NO_CONNECT)
+        except (HubFault, RegistryError):
+            self._refuse(link, ConnectCode.UNAVAILABLE, OUR_FAULT)
+        except Exception:
+            log.exception("%s: connection failed", link.peer)
+            self._refuse(link, ConnectCode.UNAVAILABLE, OUR_FAULT)
+        finally:
+            link.close(OUR_FAULT)
+        await link.ended.wait()
+
+    def _refuse(self, link: Link, code: ConnectCode | None, reason: str) -> None:
+        self.counters.refused[reason] += 1
+        self._warnings.write("%s: refused: %s", link.peer, reason)
+        if code is not None:
+            link.send(Connack(code))
+        link.close(reason)
+
+    async def _converse(self, link: Link) -> None:
+        """From CONNECT until the last message is durable. Raises what keeps a client out."""
+        if len(self._links) > MAX_CONNECTIONS:
+            raise Refused(ConnectCode.UNAVAILABLE, NO_ROOM)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            connect = await link.receive()
+        if not isinstance(connect, Connect):
+            link.close(LOST)
+            return
+        link.peer = f"{link.peer} {printable(connect.client_id)}"
+        claim = read_claim(connect, self._host_names)
+        device, subscriptions = await self._load(claim.identity)
+        check(claim, device, self._host_names, time.time())
+        keeps = not connect.clean_session
+        session = Session(self, link, claim.identity, subscriptions if keeps else frozenset(), keeps=keeps)
+        self._enter(session, connect, claim)
+        try:
+            if subscriptions and not keeps:
+                await self.ask(self.registry.set_subscriptions, claim.identity, ())
+            link.send(Connack(ConnectCode.ACCEPTED, session_present=bool(subscriptions) and keeps))
+            await session.run()
+        finally:
+            self._leave(session)
+        await session.settle()
+
+    async def _load(self, identity: Identity) -> tuple[Device | None, frozenset[str]]:
+        """The record and the kept subscriptions of an identity, again if it may just have been revoked."""
+
+        def read() -> tuple[Device | None, frozenset[str]]:
+            return self.registry.get(identity), self.registry.subscriptions(identity)
+
+        while True:
+            before = self._revocations
+            loaded = await self.ask(read)
+            if before == self._revocations:
+                return loaded
+
+    def _enter(self, session: Session, connect: Connect, claim: Claim) -> None:
+        """The session is its identity's connection now; an older one has to go."""
+        older = self._sessions.get(session.identity)
+        if older:
+            older.link.close(REPLACED)
+        self._sessions[session.identity] = session
+        self.heard(session.identity)
+        silence = connect.keep_alive * KEEP_ALIVE_FACTOR or MAX_SILENCE_S
+        session.link.limit_silence(min(silence, MAX_SILENCE_S))
+        session.link.limit_life(int(claim.token.expiry) - time.time(), EXPIRED)
+        log.debug("%s: connected", session.link.peer)
+
+    def _leave(self, session: Session) -> None:
+        if self._sessions.get(session.identity) is session:
+            del self._sessions[session.identity]
+            self.heard(session.identity)
+        reason = session.link.reason
+        self.counters.ended[reason] += 1
+        write = log.debug if reason in ORDINARY else self._warnings.write
+        write("%s: ended: %s", session.link.peer, reason)
+
+    async def _push_changes(self, feed: ChangeFeed) -> None:
+        """Bring what changed in the registry to the connections that it concerns."""
+        try:
+            changes = await self.ask(feed.poll)
+        except HubFault:
+            return  # logged; the feed goes on where it was
+        except ChangesLost:
+            for held in self._sessions.values():
+                held.link.close(CHANGES_LOST)
+            return
+        for change in changes:
+            self._revocations += change.patch is None
+            session = self._sessions.get(change.identity)
+            if session and change.patch is None:
+                session.link.close(REVOKED)
+            elif session:
+                session.push(change)
+
+    async def _write_activity(self) -> None:
+        """Write down who is connected and when each was last heard of; keep it if that fails."""
+        activity, self._activity = self._activity, {}
+        seen = {who: Activity(who in self._sessions, at) for who, at in activity.items()}
+        try:
+            if seen:
+                await self.ask(self.registry.record, self._name, seen)
+        except HubFault:
+            self._activity = activity | self._activity
+
+
+async def _repeat(interval: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        await work()

@@ -1,0 +1,256 @@
+"""What an authenticated identity may do on its connection: send messages, work with its twin, subscribe.
+
+Requests are served in the order in which they come, but for device-to-cloud messages: these wait for the lake
+side by side, as many as there is room for, and their PUBACKs leave in the order of their PUBLISHes
+[MQTT-4.6.0-2], each when its own message and all before it are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+import msgspec
+
+from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.mqtt import (
+    FAILURE,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+    Violation,
+)
+from vedette.hub.gateway.room import Room
+from vedette.hub.gateway.topics import (
+    DESIRED_FILTER,
+    RESPONSE_FILTER,
+    Events,
+    ForbiddenTopic,
+    TwinGet,
+    TwinReport,
+    desired_topic,
+    may_subscribe,
+    read_topic,
+    response_topic,
+)
+from vedette.hub.intake import Inbound
+from vedette.hub.registry import Change, Registry, RegistryError, Twin, TwinError, UnknownIdentity
+from vedette.hub.registry.twins import decode_patch
+from vedette.wire.iothub import Identity
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_WAITING = 64
+"""Messages of one connection that wait for the lake; the SDKs stop at 20 by themselves."""
+
+MAX_WAITING_BYTES = 1_048_576
+"""The same in bytes: four of the largest messages."""
+
+SHOWN_CHARACTERS = 128
+"""Characters of a device's text that a log line repeats."""
+
+DISCONNECTED = "client disconnected"
+LOST = "connection lost"
+LAKE_FAULT = "lake does not take messages"
+OUR_FAULT = "fault of the hub"
+
+
+class HubFault(Exception):
+    """Something of ours is broken, and has been logged; the client may try again."""
+
+
+class Hub(Protocol):
+    """What a session asks of the gateway around it."""
+
+    registry: Registry
+    room: Room
+
+    async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""
+        ...
+
+    async def deliver(self, inbound: Inbound) -> None:
+        """Hand a message on; when this returns it is durable. Raises HubFault."""
+        ...
+
+    def heard(self, identity: Identity) -> None:
+        """Note that the identity is active."""
+        ...
+
+
+class _Slot:
+    """One PUBLISH whose PUBACK is due, in its place in the order. packet_id 0: QoS 0, none is due."""
+
+    __slots__ = ("done", "packet_id")
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+        self.done = False
+
+
+class Session:
+    """One connection of an identity, from CONNACK to its end.
+
+    subscriptions: topic filters kept from before. keeps: CleanSession was 0, subscriptions outlive this.
+    """
+
+    def __init__(
+        self, hub: Hub, link: Link, identity: Identity, subscriptions: frozenset[str], *, keeps: bool
+    ) -> None:
+        self.link = link
+        self.identity = identity
+        self._hub = hub
+        self._subscriptions = subscriptions
+        self._keeps = keeps
+        self._room = Room(MAX_WAITING, MAX_WAITING_BYTES)
+        self._due: deque[_Slot] = deque()
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve the connection until it ends. Its end has a reason, in `link.reason`."""
+        try:
+            while (packet := await self.link.receive()) is not None:
+                self._hub.heard(self.identity)
+                await self._serve(packet)
+                await self.link.drain()
+            self.link.stop(LOST)
+        except (Violation, ForbiddenTopic) as error:
+            self.link.close(str(error))
+        except (HubFault, RegistryError):
+            self.link.close(OUR_FAULT)
+        except Exception:
+            log.exception("%s: session failed", self.link.peer)
+            self.link.close(OUR_FAULT)
+
+    async def settle(self) -> None:
+        """Wait until every message that was received is durable, or is known not to be."""
+        await asyncio.gather(*self._deliveries)
+
+    def push(self, change: Change) -> None:
+        """Send a change of the desired properties, if the client subscribed to them."""
+        if change.patch is not None and DESIRED_FILTER in self._subscriptions:
+            body = msgspec.json.encode({**change.patch, "$version": change.version})
+            self.link.send(Publish(desired_topic(change.version), body))
+
+    async def _serve(self, packet: Packet) -> None:
+        match packet:
+            case Publish():
+                await self._publish(packet)
+            case Subscribe():
+                await self._subscribe(packet)
+            case Unsubscribe():
+                await self._unsubscribe(packet)
+            case Pingreq():
+                self.link.send(Pingresp())
+            case Disconnect():
+                self.link.close(DISCONNECTED)
+            case _:
+                pass  # PUBACK: what we send needs none
+
+    async def _publish(self, packet: Publish) -> None:
+        try:
+            request = read_topic(packet.topic, self.identity)
+        except ForbiddenTopic:
+            log.warning("%s: publishes to %s", self.link.peer, printable(packet.topic))
+            raise
+        slot = _Slot(packet.packet_id)
+        match request:
+            case Events(properties):
+                size = len(packet.topic) + len(packet.payload)
+                await self._room.enter(size)
+                await self._hub.room.enter(size)
+                self._due.append(slot)
+                inbound = Inbound(self.identity, properties, packet.payload, time.time())
+                delivery = asyncio.create_task(self._deliver(inbound, slot, size))
+                self._deliveries.add(delivery)
+                delivery.add_done_callback(self._deliveries.discard)
+            case _:
+                self._due.append(slot)
+                await self._answer(request, packet.payload)
+                self._complete(slot)
+
+    async def _deliver(self, inbound: Inbound, slot: _Slot, size: int) -> None:
+        try:
+            await self._hub.deliver(inbound)
+        except HubFault:
+            self.link.close(LAKE_FAULT)
+        else:
+            self._complete(slot)
+        finally:
+            self._room.leave(size)
+            self._hub.room.leave(size)
+
+    def _complete(self, slot: _Slot) -> None:
+        """Mark one PUBLISH as done, and acknowledge all that are done up to the first that is not."""
+        slot.done = True
+        acks = []
+        while self._due and self._due[0].done:
+            if packet_id := self._due.popleft().packet_id:
+                acks.append(Puback(packet_id))
+        if acks:
+            self.link.send(*acks)
+
+    async def _answer(self, request: TwinGet | TwinReport, body: bytes) -> None:
+        """Serve a twin request; whatever goes wrong, the client gets a status and a reason."""
+        version, answer = None, b""
+        try:
+            if isinstance(request, TwinGet):
+                status = 200
+                twin = await self._hub.ask(self._hub.registry.twin, self.identity)
+                answer = msgspec.json.encode(twin.document())
+            else:
+                status = 204
+                version = (await self._hub.ask(self._report, body)).reported_version
+        except TwinError as error:
+            status, answer = 400, error_body(400_004, str(error))
+        except UnknownIdentity as error:
+            status, answer = 404, error_body(404_001, str(error))
+        except HubFault:
+            status, answer = 500, error_body(500_001, "the hub could not do it; try again")
+        if RESPONSE_FILTER in self._subscriptions:
+            self.link.send(Publish(response_topic(status, request.request_id, version), answer))
+
+    def _report(self, body: bytes) -> Twin:
+        return self._hub.registry.patch_reported(self.identity, decode_patch(body))
+
+    async def _subscribe(self, packet: Subscribe) -> None:
+        granted = {text for text, _ in packet.filters if may_subscribe(text, self.identity)}
+        for text, _ in packet.filters:
+            if text not in granted:
+                log.warning("%s: subscribes to %s", self.identity.client_id, printable(text))
+        await self._resubscribe(self._subscriptions | granted)
+        codes = (min(qos, 1) if text in granted else FAILURE for text, qos in packet.filters)
+        self.link.send(Suback(packet.packet_id, tuple(codes)))
+
+    async def _unsubscribe(self, packet: Unsubscribe) -> None:
+        await self._resubscribe(self._subscriptions - set(packet.filters))
+        self.link.send(Unsuback(packet.packet_id))
+
+    async def _resubscribe(self, filters: frozenset[str]) -> None:
+        if filters != self._subscriptions and self._keeps:
+            await self._hub.ask(self._hub.registry.set_subscriptions, self.identity, filters)
+        self._subscriptions = filters
+
+
+def error_body(code: int, message: str) -> bytes:
+    """Body of a twin answer that is an error: one SDK reads the status, another only this."""
+    return msgspec.json.encode({"errorCode": code, "message": message})
+
+
+def printable(text: str) -> str:
+    """A device's text for a log line: escaped and cut."""
+    return ascii(text[:SHOWN_CHARACTERS])
