@@ -54,6 +54,7 @@ __all__ = [
     "LocalUser",
     "LocalUsers",
     "Log",
+    "Login",
     "Nic",
     "NicAddress",
     "Outcome",
@@ -414,3 +415,32 @@ class Peripheral(Payload, frozen=True, kw_only=True):
     vendor_name: Annotated[str, doc("As the USB device calls it: its word, nobody's proof.")] = ""
     product_name: Annotated[str, doc("As the USB device calls it.")] = ""
     interface_name: Annotated[str, doc("Ethernet: the interface, as in `eth0`.")] = ""
+
+
+@event_type("Login", category=Category.TRIGGERED)
+class Login(Payload, frozen=True, kw_only=True):
+    """Somebody signed in, signed out, or tried to and was refused. Every one is its own event.
+
+    The hit count is above 1 only where the source itself tells a number of attempts at once (sudo does).
+    """
+
+    operation: Annotated[
+        Literal["Login", "Logout", "LoginFailed"],
+        doc("LoginFailed: the account was named, and the attempt to become it failed."),
+    ]
+    process_id: Annotated[UInt, doc("The process that authenticated (sshd, login, su); 0: not known.")] = 0
+    user_name: Annotated[
+        str,
+        doc(
+            "The account. `UNKNOWN`: there is none of the name that was typed, and the name is withheld, as "
+            "it may be a password (`Login_RedactUnknownUsers`)."
+        ),
+    ] = ""
+    executable: Annotated[
+        str,
+        doc("The terminal, as in `tty1` or `pts/0`; `ssh:notty`: over SSH without one; empty: not known."),
+    ] = ""
+    remote_address: Annotated[
+        str,
+        doc("IPv4 or IPv6 address of the client, a host name where the source has no address; 0.0.0.0: local."),
+    ] = ""

@@ -298,6 +298,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         doc("Reports Ethernet interfaces without hardware too: veth, bridge, VLAN, tap and the like."),
     ] = msgspec.field(default=False, name="Peripheral_VirtualInterfaces")
 
+    login_disabled: Annotated[bool, doc("Switches the login collector off.")] = msgspec.field(
+        default=False, name="Login_Disabled"
+    )
+    login_frequency: Annotated[Priority, doc("Priority of login events.")] = msgspec.field(
+        default=Priority.MEDIUM, name="Login_MessageFrequency"
+    )
+    login_use_pam: Annotated[
+        bool,
+        doc("Reads the log of the PAM hook instead of wtmp, btmp and the authentication log."),
+    ] = msgspec.field(default=False, name="Login_UsePAM")
+    login_redact_unknown: Annotated[
+        bool,
+        doc(
+            "Withholds names of accounts that do not exist in failed logins: a password typed at the prompt "
+            "for the name ends up there."
+        ),
+    ] = msgspec.field(default=True, name="Login_RedactUnknownUsers")
+
     @property
     def intervals(self) -> dict[Priority, float]:
         """`priority_intervals` in seconds by priority."""
