@@ -1,0 +1,7 @@
+"""The event lake: Delta tables on disk, written durably, kept small, and read by queries."""
+
+from vedette.hub.lake.errors import CommitFailed, QueryError
+from vedette.hub.lake.maintain import Maintenance
+from vedette.hub.lake.query import Lake, Limits, Result
+
+__all__ = ["CommitFailed", "Lake", "Limits", "Maintenance", "QueryError", "Result"]

@@ -1,0 +1,295 @@
+"""Rows become durable: one parquet file and one log entry for all that arrives within a moment.
+
+`TableWriter` stores one batch and knows whether it did; `GroupCommit` gathers batches and lets every waiter
+go on only when its rows would survive power loss. What a row means lives in `intake`.
+
+Why `create_write_transaction` with a file of our own: it lets the file be sorted and synced before the log
+names it, and is cheaper than `write_deltalake` (100 rows, 400 live files, checkpoints every 20 commits:
+16 ms against 57 ms, 16 ms CPU against 43).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
+
+from vedette.hub.lake import durable
+from vedette.hub.lake.errors import CommitFailed, CommitInDoubt
+from vedette.hub.lake.tables import PARTITION, DeadLetter, RawEvent, Table, arrow_schema, open_table
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 0.1
+"""Longest wait for company. A commit costs about 14 ms of CPU whatever its size, so at ten a second a busy
+hub spends a seventh of a core on them; a device with 20 messages in flight still sends 170 a second."""
+
+PENDING_ROWS = 50_000
+PENDING_BYTES = 64 * 1024 * 1024
+"""Bounds of what waits for a commit; beyond them `put` waits, and so do the devices. A row is about 2 KB
+while it waits: 100 MB at most."""
+
+SETTLE_RETRY_S = 1.0
+"""Pause between attempts to find out what became of a commit in doubt."""
+
+COMPRESSION = "zstd"
+"""Level 1 made files of 2.5 MB where snappy made 4.2, at the same speed."""
+
+STORAGE_ERRORS = (OSError, DeltaError, pa.ArrowException)
+"""What a full or broken disk raises through the libraries."""
+
+Row = RawEvent | DeadLetter
+
+_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+"""Log clean-up is maintenance's: it may take long, and a commit must not."""
+
+
+def add_action(root: Path, name: str, rows: int, day: str, *, data_change: bool = True) -> AddAction:
+    """A log entry for a data file that has been written below the table's directory `root`."""
+    status = (root / name).stat()
+    stats = json.dumps({"numRecords": rows})
+    return AddAction(name, status.st_size, {PARTITION: day}, int(status.st_mtime * 1000), data_change, stats)
+
+
+def new_file(root: Path, day: str) -> str:
+    """The name, below the table's directory, of a data file that does not exist yet; makes its partition."""
+    directory = root / f"{PARTITION}={day}"
+    if not directory.is_dir():
+        directory.mkdir(exist_ok=True)
+        durable.sync(root)
+    return f"{directory.name}/part-{uuid.uuid4()}.parquet"
+
+
+class _Doubt(NamedTuple):
+    """A commit that has been asked for and not confirmed."""
+
+    sequence: int
+    files: list[str]
+
+
+class TableWriter:
+    """Appends batches to one table, each wholly or not at all. For one thread at a time.
+
+    Every commit carries (writer, sequence number) in the log, so that after a failure in the middle the log
+    itself tells whether the rows are in it, even after compaction has moved them to another file.
+    """
+
+    def __init__(self, lake: Path, table: Table) -> None:
+        self.root = table.path(lake)
+        self._schema = arrow_schema(table)
+        self._table = open_table(lake, table)
+        self._synced = self._table.version()
+        self._writer = f"vedette-{uuid.uuid4().hex}"
+        self._sequence = 0
+        self._doubt: _Doubt | None = None
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Store rows durably. Raises CommitFailed, or CommitInDoubt: then only `settle` may follow."""
+        assert self._doubt is None, "settle first"
+        files: list[str] = []
+        try:
+            adds = [self._write(group, files) for group in _by_day(rows)]
+        except STORAGE_ERRORS as error:
+            self._discard(files)
+            raise CommitFailed(str(error)) from error
+        self._sequence += 1
+        self._doubt = _Doubt(self._sequence, files)
+        try:
+            self._commit(adds)
+            self._table.update_incremental()
+            self._sync()
+        except STORAGE_ERRORS as error:
+            log.warning("commit to %s failed: %s", self.root, error)
+            if not self.settle():
+                raise CommitFailed(str(error)) from error
+        self._doubt = None
+
+    def settle(self) -> bool:
+        """Whether the commit in doubt is in the table; it is durable then, and discarded otherwise.
+
+        Raises CommitInDoubt while that cannot be told.
+        """
+        assert self._doubt is not None, "nothing is in doubt"
+        try:
+            self._table = DeltaTable(self.root)
+            stored = (self._table.transaction_version(self._writer) or 0) >= self._doubt.sequence
+            if stored:
+                self._sync(again=True)
+        except STORAGE_ERRORS as error:
+            raise CommitInDoubt(str(error)) from error
+        if not stored:
+            self._discard(self._doubt.files)
+        self._doubt = None
+        return stored
+
+    def _write(self, rows: Sequence[Row], files: list[str]) -> AddAction:
+        """One sorted parquet file with the rows of one day, synced."""
+        day = rows[0].EventDate.isoformat()
+        name = new_file(self.root, day)
+        files.append(name)
+        path = self.root / name
+        columns = zip(*sorted(rows, key=attrgetter("DeviceId", "TimeGenerated")), strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        table = pa.Table.from_arrays(arrays, schema=self._schema).drop_columns([PARTITION])
+        pq.write_table(table, path, compression=COMPRESSION, compression_level=1)
+        durable.sync(path)
+        durable.sync(path.parent)
+        return add_action(self.root, name, len(rows), day)
+
+    def _commit(self, adds: Sequence[AddAction]) -> None:
+        marker = Transaction(self._writer, self._sequence)
+        self._table.create_write_transaction(
+            [*adds],
+            "append",
+            self._schema,
+            PARTITION,
+            commit_properties=CommitProperties(app_transactions=[marker]),
+            post_commithook_properties=_HOOKS,
+        )
+
+    def _sync(self, *, again: bool = False) -> None:
+        version = self._table.version()
+        durable.sync_log(self.root, self._synced + 1, version, again=again)
+        self._synced = version
+
+    def _discard(self, files: list[str]) -> None:
+        """Remove data files that no log names. What cannot be removed now, vacuum removes later."""
+        for name in files:
+            try:
+                (self.root / name).unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s stays behind until the next vacuum: %s", name, error)
+
+
+def _by_day(rows: Sequence[Row]) -> list[list[Row]]:
+    day = attrgetter("EventDate")
+    return [list(group) for _, group in itertools.groupby(sorted(rows, key=day), key=day)]
+
+
+class Commits(msgspec.Struct):
+    """What a GroupCommit did so far. failing: why the latest commit failed, empty when it did not."""
+
+    commits: int = 0
+    failures: int = 0
+    rows: int = 0
+    last_seconds: float = 0.0
+    failing: str = ""
+
+
+class _Batch:
+    """Rows that will be stored together, and the outcome that their owners wait for."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.bytes = 0
+        self.since = time.monotonic()
+        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fits(self, rows: int, size: int) -> bool:
+        return not self.rows or (len(self.rows) + rows <= PENDING_ROWS and self.bytes + size <= PENDING_BYTES)
+
+
+class GroupCommit:
+    """Gathers rows of many senders into few commits. One task; the writing happens in `thread`."""
+
+    def __init__(self, writer: TableWriter, thread: ThreadPoolExecutor, *, linger: float = LINGER_S) -> None:
+        self.state = Commits()
+        self._writer = writer
+        self._thread = thread
+        self._linger = linger
+        self._batch = _Batch()
+        self._changed = asyncio.Condition()
+        self._closing = False
+        self._task = asyncio.create_task(self._run(), name=f"commit {writer.root.name}")
+
+    async def put(self, rows: Sequence[Row], size: int) -> None:
+        """Return when `rows`, about `size` bytes, are durable. Waits for room first. Raises CommitFailed."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closing or self._batch.fits(len(rows), size))
+            if self._closing:
+                raise CommitFailed("the hub is stopping")
+            batch = self._batch
+            if not batch.rows:
+                batch.since = time.monotonic()
+            batch.rows += rows
+            batch.bytes += size
+            self._changed.notify_all()
+        await asyncio.shield(batch.stored)
+
+    async def close(self) -> None:
+        """Store what waits, then stop."""
+        async with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        await self._task
+
+    async def _run(self) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._closing or self._batch.rows)
+                batch = self._batch
+            if not batch.rows:
+                return
+            if not self._closing:
+                await asyncio.sleep(batch.since + self._linger - time.monotonic())
+            async with self._changed:
+                self._batch = _Batch()
+                self._changed.notify_all()
+            await self._store(batch)
+
+    async def _store(self, batch: _Batch) -> None:
+        """Commit a batch and tell its owners. No error may end the task: the next batch tries again."""
+        began = time.monotonic()
+        try:
+            await self._append(batch.rows)
+        except Exception as error:  # noqa: BLE001 - handed to every owner
+            self._failed(error)
+            batch.stored.set_exception(error)
+            batch.stored.exception()  # owners may have gone away with their connections
+            return
+        if self.state.failing:
+            log.info("commits to %s succeed again", self._writer.root.name)
+        self.state.failing = ""
+        self.state.commits += 1
+        self.state.rows += len(batch.rows)
+        self.state.last_seconds = time.monotonic() - began
+        batch.stored.set_result(None)
+
+    async def _append(self, rows: Sequence[Row]) -> None:
+        """Append; while its outcome is in doubt, owners are neither told nor is anything else begun."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._writer.append, rows)
+            return
+        except CommitInDoubt as error:
+            self._failed(error)
+        while True:
+            try:
+                if await loop.run_in_executor(self._thread, self._writer.settle):
+                    return
+                raise CommitFailed(self.state.failing)
+            except CommitInDoubt as error:
+                if self._closing:
+                    raise CommitFailed(f"in doubt when the hub stopped: {error}") from error
+            await asyncio.sleep(SETTLE_RETRY_S)
+
+    def _failed(self, error: Exception) -> None:
+        if not self.state.failing:
+            log.error("commits to %s fail: %s", self._writer.root.name, error)
+        self.state.failures += 1
+        self.state.failing = str(error) or type(error).__name__

@@ -1,0 +1,22 @@
+"""What can go wrong with the lake, as the rest of the hub sees it."""
+
+from __future__ import annotations
+
+
+class CommitFailed(Exception):
+    """Rows are certainly not in the lake; the text says why. Storing them again is safe."""
+
+
+class CommitInDoubt(Exception):
+    """The log could not be read back after a failure: the rows may be in the lake or not."""
+
+
+class QueryError(ValueError):
+    """A query was refused or could not be answered; the text is meant for whoever wrote it.
+
+    line, column: where in the query, from 1; 0 where that is not known.
+    """
+
+    def __init__(self, message: str, *, line: int = 0, column: int = 0) -> None:
+        self.line, self.column = line, column
+        super().__init__(f"line {line}, column {column}: {message}" if line else message)

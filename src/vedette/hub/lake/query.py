@@ -1,0 +1,148 @@
+"""Questions to the lake, in KQL or SQL, while the hub runs and when it does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from vedette.hub.lake.duckdb import Confinement, connect
+from vedette.hub.lake.errors import QueryError
+from vedette.hub.lake.kql import translate
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["Lake", "Limits", "QueryError", "Result"]
+
+QUERY_CHARS = 65_536
+"""Longest query text: a page of KQL is 4,000; parsing time grows with length."""
+
+FETCH_ROWS = 2_048
+"""Rows taken from DuckDB at a time: its own vector size."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one query may use. Beyond rows the result is cut and says so; beyond the rest it is an error.
+
+    seconds: far below the time for which replaced files stay readable (tables.REMOVED_FILE_RETENTION).
+    """
+
+    seconds: float = 30.0
+    rows: int = 10_000
+    memory_bytes: int = 512 * 1024 * 1024
+    threads: int = 2
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Rows of a query. Times are naive and UTC; dynamic values are plain strings, objects as JSON text.
+
+    truncated: there were more rows than the limit.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    truncated: bool = False
+
+
+class Lake:
+    """The event lake in a directory, for reading. Holds nothing open between queries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def query(
+        self, text: str, language: Literal["kql", "sql"] = "kql", *, limits: Limits | None = None
+    ) -> Result:
+        """Answer a query from what is committed at this moment. Blocks. Raises QueryError."""
+        limits = limits or Limits()
+        if len(text) > QUERY_CHARS:
+            raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
+        with _open(self.path, limits) as connection, _reported(connection, limits.seconds, language):
+            parameters: dict[str, Any] = {}
+            if language == "kql":
+                text, parameters = translate(connection, text)
+            _only_select(connection, text)
+            return _fetch(connection.execute(text, parameters), limits.rows)
+
+
+@contextmanager
+def _open(path: Path, limits: Limits) -> Iterator[DuckDBPyConnection]:
+    threads = max(1, min(limits.threads, os.cpu_count() or 1))
+    connection = connect(path, Confinement(limits.memory_bytes, threads))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _reported(connection: DuckDBPyConnection, seconds: float, language: str) -> Iterator[None]:
+    """Interrupt after the time limit, and turn DuckDB's errors into ours."""
+    import duckdb
+
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.name = "query-limit"
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise QueryError(f"took longer than {seconds:g} s") from None
+    except duckdb.OutOfMemoryException:
+        raise QueryError("needed more memory than a query may use") from None
+    except duckdb.Error as error:
+        raise _explained(str(error), language) from None
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _only_select(connection: DuckDBPyConnection, text: str) -> None:
+    """Refuse everything but one SELECT. Raises QueryError; duckdb.Error if it does not parse."""
+    from duckdb import StatementType
+
+    statements = connection.extract_statements(text)
+    if len(statements) != 1:
+        raise QueryError(f"one statement is needed, not {len(statements)}")
+    if statements[0].type != StatementType.SELECT:
+        raise QueryError(f"only queries are allowed, not {statements[0].type.name}")
+
+
+_POSITION = re.compile(r"\n+(?P<prefix>LINE (?P<line>\d+): )(?P<shown>[^\n]*)\n(?P<pad> *)\^")
+
+
+def _explained(text: str, language: str) -> QueryError:
+    """DuckDB's message without its drawing; with the position if that is one in the user's own text."""
+    match = _POSITION.search(text)
+    if match is None:
+        return QueryError(text.strip())
+    message = text[: match.start()].strip()
+    if language != "sql" or match["shown"].startswith("..."):
+        return QueryError(message)
+    return QueryError(message, line=int(match["line"]), column=len(match["pad"]) - len(match["prefix"]) + 1)
+
+
+def _fetch(cursor: DuckDBPyConnection, limit: int) -> Result:
+    """Up to `limit` rows, and whether there were more."""
+    columns = tuple(column[0] for column in cursor.description or ())
+    dynamic = {i for i, column in enumerate(cursor.description or ()) if str(column[1]) == "JSON"}
+    rows: list[tuple[Any, ...]] = []
+    while len(rows) <= limit and (some := cursor.fetchmany(min(FETCH_ROWS, limit + 1 - len(rows)))):
+        rows += [tuple(_plain(value, i in dynamic) for i, value in enumerate(row)) for row in some]
+    return Result(columns, rows[:limit], truncated=len(rows) > limit)
+
+
+def _plain(value: Any, dynamic: bool) -> Any:
+    """A value for display: a dynamic string without its quotes, a whole sum as an integer."""
+    if dynamic and isinstance(value, str) and value.startswith('"'):
+        return msgspec.json.decode(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value
