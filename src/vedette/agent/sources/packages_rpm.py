@@ -125,7 +125,7 @@ def _ndb_slots(file: BinaryIO, pages: int) -> Iterator[tuple[int, int]]:
         start = NDB_HEAD.size if page == 0 else 0
         usable = raw[start : len(raw) - len(raw) % NDB_SLOT]
         for magic, index, block, _blocks in NDB_SLOT_ENTRY.iter_unpack(usable):
-            if magic == b"Slot" and index:
+            if magic == b"Slot" and index and block:
                 yield index, block * NDB_BLOCK
 
 
