@@ -108,6 +108,13 @@ class EventCache:
         """Count a loss that happened before an event reached this cache."""
         self._losses.count(reason, events=events, hits=hits)
 
+    def limit(self, capacity: int, policy: Overflow) -> None:
+        """Work under another capacity and policy from now on; what no longer fits leaves, oldest first."""
+        self._capacity = capacity
+        self._policy = policy
+        while len(self._entries) > capacity:
+            self._evict()
+
     def drain(self) -> tuple[list[Event], list[Loss]]:
         """End the cycle: the events in order of first observation, the losses; both start anew.
 
@@ -137,7 +144,10 @@ class EventCache:
         if self._policy is Overflow.DROP_NEW:
             self._losses.count(CACHE_FULL, events=1, hits=hits)
             return False
+        self._evict()
+        return True
+
+    def _evict(self) -> None:
         key = next(iter(self._entries))
         entry = self._entries.pop(key)
         self._losses.count(CACHE_FULL, events=1, hits=entry.hits + self._forget(key))
-        return True

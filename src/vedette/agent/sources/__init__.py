@@ -3,3 +3,8 @@
 
 class Unavailable(Exception):
     """This machine cannot offer a source; the text says why and what would help. A normal outcome."""
+
+    def __init__(self, reason: str, *, remedy: str = "") -> None:
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{reason} ({remedy})" if remedy else reason)
