@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Counts executions, and children that never execute, by command line and user, inside the kernel.
+ *
+ * User space hears of a command line once; from then on an execution costs a hash and an addition.
+ * Counting goes on in one of two generations of {ledger, counts}. User space swaps the ledger (one update
+ * of an array of maps, which returns when no program can still hold the old one) and then reads the old
+ * generation at rest, so not one count is lost. Every event ends in exactly one number of its generation:
+ *     ledger.counted = sum of counts + ring_full + map_full
+ * and what user space finds missing was lost in a race with the removal of a key.
+ *
+ * sources/process_bpf.py is the other half: structures, enums and constants agree with it.
+ *
+ * Kernel 5.8 and later. Tracepoints run with preemption off, so a scratch record per CPU and program is
+ * safe. Kernel fields are read by the size that the running kernel gives them, so a 32-bit kernel serves.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#define TEXT_MAX 4096 /* bytes of a command line that are kept: one page, as ps had it for decades */
+#define PATH_KEPT 256 /* bytes of an executable's path, with its NUL */
+#define FORKS_MAX 256 /* children between fork and exec at one moment; the table holds about 1.1 MB */
+#define COUNTS_MAX 2048 /* replaced by user space before loading */
+#define RING_BYTES (128 * 1024)
+
+/* The kernel's structures, as far as they matter here; loading finds the real offsets. */
+#define KERNEL __attribute__((preserve_access_index))
+typedef struct { __u32 val; } KERNEL kuid_t;
+typedef struct { int counter; } KERNEL atomic_t;
+struct cred { kuid_t uid; } KERNEL;
+struct mm_struct { unsigned long arg_start, arg_end; } KERNEL;
+struct signal_struct { atomic_t live; } KERNEL;
+struct task_struct {
+	int pid, tgid;
+	struct mm_struct *mm;
+	struct task_struct *real_parent;
+	const struct cred *cred;
+	struct signal_struct *signal;
+} KERNEL;
+struct linux_binprm { const char *filename; } KERNEL;
+
+#define FIELD(from, field) ({ \
+	typeof(from) object = (from); \
+	__u64 value = 0; \
+	bpf_probe_read_kernel(&value, bpf_core_field_size(object->field), &object->field); \
+	value; })
+#define POINTER(from, field) ((typeof((from)->field))FIELD(from, field))
+
+enum event { EXEC, FORK, EXIT, EVENTS };
+
+struct key { __u64 low, high; };
+
+struct record {
+	struct key key;
+	__u64 first_seen; /* ns since boot, suspend included */
+	__u32 pid, ppid, uid;
+	__u32 length; /* of the whole command line, bytes */
+	__u16 kept; /* bytes of it that stand in text; the path follows */
+	__u16 path;
+	__u16 event;
+	__u16 generation;
+	char text[TEXT_MAX + PATH_KEPT];
+};
+
+struct ledger { /* zeroed by user space while at rest */
+	__u64 generation; /* 0 or 1, set by user space */
+	__u64 counted; /* events that reached the counting */
+	__u64 told; /* records sent */
+	__u64 ring_full; /* events lost: no room to tell their new command line */
+	__u64 map_full; /* events lost: no room for their new key */
+	__u64 text_lost; /* children whose inherited command line was paged out */
+	__u64 forks_full; /* children that could not be followed */
+};
+
+struct ledger_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ledger);
+} ledger_0 SEC(".maps"), ledger_1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct ledger_map);
+} active SEC(".maps") = { .values = { &ledger_0 } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, COUNTS_MAX);
+	__type(key, struct key);
+	__type(value, __u64);
+} counts_0 SEC(".maps"), counts_1 SEC(".maps");
+
+struct { /* children that have neither executed nor ended, by process id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FORKS_MAX);
+	__type(key, __u32);
+	__type(value, struct record);
+} forks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, RING_BYTES);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENTS);
+	__type(key, __u32);
+	__type(value, struct record);
+} scratch SEC(".maps");
+
+const volatile struct {
+	__u64 secret[2]; /* so that nobody can make two command lines meet in one key */
+	__u64 wake_at; /* bytes waiting in the ring at which user space is woken */
+} config = {};
+
+static __always_inline struct record *record_of(enum event event)
+{
+	__u32 index = event;
+	return bpf_map_lookup_elem(&scratch, &index);
+}
+
+static __always_inline struct ledger *active_ledger(void)
+{
+	__u32 zero = 0;
+	void *map = bpf_map_lookup_elem(&active, &zero);
+	return map ? bpf_map_lookup_elem(map, &zero) : NULL;
+}
+
+/* SipHash-1-3 with a 128-bit result: keyed, made for short inputs that an adversary chooses. */
+struct sip { __u64 v0, v1, v2, v3; };
+#define ROTATED(x, bits) ((x) << (bits) | (x) >> (64 - (bits)))
+
+static __always_inline void sip_round(struct sip *s)
+{
+	s->v0 += s->v1; s->v1 = ROTATED(s->v1, 13) ^ s->v0; s->v0 = ROTATED(s->v0, 32);
+	s->v2 += s->v3; s->v3 = ROTATED(s->v3, 16) ^ s->v2;
+	s->v0 += s->v3; s->v3 = ROTATED(s->v3, 21) ^ s->v0;
+	s->v2 += s->v1; s->v1 = ROTATED(s->v1, 17) ^ s->v2; s->v2 = ROTATED(s->v2, 32);
+}
+
+static __always_inline void sip_word(struct sip *s, __u64 word)
+{
+	s->v3 ^= word;
+	sip_round(s);
+	s->v0 ^= word;
+}
+
+static __always_inline __u64 sip_result(struct sip *s)
+{
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+/* The identity of an event: its type, its user and the kept bytes. Reads whole words: zeroes follow text. */
+static __always_inline void identify(struct record *r, __u64 kept)
+{
+	__u64 k0 = config.secret[0], k1 = config.secret[1];
+	struct sip s = { k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d ^ 0xee,
+			 k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573 };
+	const __u64 *words = (const __u64 *)r->text;
+
+	sip_word(&s, (__u64)r->event << 32 | r->uid);
+	for (__u32 i = 0; i < TEXT_MAX / 8; i++) {
+		if (i * 8 >= kept)
+			break;
+		sip_word(&s, words[i]);
+	}
+	sip_word(&s, kept);
+	s.v2 ^= 0xee;
+	r->key.low = sip_result(&s);
+	s.v1 ^= 0xdd;
+	r->key.high = sip_result(&s);
+}
+
+/* The clamp that the verifier understands: the compiler must not reason it away. */
+#define CLAMPED(n, most) ({ __u64 clamped = (n); asm volatile("" : "+r"(clamped)); \
+	if (clamped > (most)) clamped = (most); clamped; })
+
+/* Arguments of a process whose memory is the current one; 0 if there are none or they are paged out. */
+static __always_inline __u64 read_arguments(struct record *r, struct mm_struct *mm)
+{
+	__u64 start = FIELD(mm, arg_start), length = FIELD(mm, arg_end) - start;
+	__u64 kept = CLAMPED(length > TEXT_MAX ? TEXT_MAX : length, TEXT_MAX);
+
+	r->length = length;
+	return bpf_probe_read_user(r->text, kept, (void *)start) ? 0 : kept;
+}
+
+static __always_inline void describe(struct record *r, struct task_struct *task, enum event event)
+{
+	r->first_seen = bpf_ktime_get_boot_ns();
+	r->pid = FIELD(task, tgid);
+	r->ppid = FIELD(POINTER(task, real_parent), tgid);
+	r->uid = FIELD(POINTER(task, cred), uid.val);
+	r->event = event;
+	r->path = 0;
+}
+
+static __always_inline void finish_text(struct record *r, __u64 kept)
+{
+	__builtin_memset(r->text + kept, 0, 8);
+	identify(r, kept);
+	r->kept = kept;
+}
+
+/* Send a record; user space is woken only when the ring fills, for it empties the ring before it reports. */
+static __always_inline long tell(struct record *r)
+{
+	__u32 size = __builtin_offsetof(struct record, text) + r->kept + r->path;
+	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+
+	return bpf_ringbuf_output(&ring, r, CLAMPED(size, sizeof(*r)),
+				  waiting < config.wake_at ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline void count(struct record *r)
+{
+	struct ledger *ledger = active_ledger();
+	__u64 one = 1, *hits;
+
+	if (!ledger)
+		return;
+	void *counts = ledger->generation ? (void *)&counts_1 : (void *)&counts_0;
+	ledger->counted++;
+	hits = bpf_map_lookup_elem(counts, &r->key);
+	if (!hits) {
+		if (!bpf_map_update_elem(counts, &r->key, &one, BPF_NOEXIST)) {
+			r->generation = ledger->generation;
+			if (!tell(r)) {
+				ledger->told++;
+			} else { /* nobody would ever learn what the key means */
+				bpf_map_delete_elem(counts, &r->key);
+				ledger->ring_full++;
+			}
+			return;
+		}
+		hits = bpf_map_lookup_elem(counts, &r->key); /* another CPU may have been first */
+		if (!hits) {
+			ledger->map_full++;
+			return;
+		}
+	}
+	__sync_fetch_and_add(hits, 1);
+}
+
+SEC("raw_tp/sched_process_exec")
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+	const char *filename = POINTER((struct linux_binprm *)ctx->args[2], filename);
+	struct record *r = record_of(EXEC);
+	long path;
+
+	if (!r)
+		return 0;
+	describe(r, task, EXEC);
+	bpf_map_delete_elem(&forks, &r->pid);
+	__u64 kept = read_arguments(r, POINTER(task, mm));
+	if (!kept || (kept == 1 && !r->text[0])) { /* no argument, or an empty one: the path must speak */
+		path = bpf_probe_read_kernel_str(r->text, PATH_KEPT, filename);
+		kept = path > 0 ? CLAMPED(path, PATH_KEPT) : 0;
+	}
+	finish_text(r, kept);
+	path = bpf_probe_read_kernel_str(r->text + kept, PATH_KEPT, filename);
+	r->path = path > 0 ? path : 0;
+	count(r);
+	return 0;
+}
+
+/* Runs in the parent, before the child does. Threads and kernel threads are no children. */
+SEC("raw_tp/sched_process_fork")
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *child = (void *)ctx->args[1];
+	struct mm_struct *mm = POINTER(child, mm);
+	struct record *r = record_of(FORK);
+	struct ledger *ledger = active_ledger();
+
+	if (!r || !ledger || !mm || FIELD(child, pid) != FIELD(child, tgid))
+		return 0;
+	describe(r, child, FORK);
+	__u64 kept = read_arguments(r, mm);
+	if (!kept) {
+		ledger->text_lost++;
+		return 0;
+	}
+	finish_text(r, kept);
+	if (bpf_map_update_elem(&forks, &r->pid, r, BPF_ANY))
+		ledger->forks_full++;
+	return 0;
+}
+
+/* Runs for every thread; the last ones to leave may all see live == 0, and one of them gets the entry. */
+SEC("raw_tp/sched_process_exit")
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+	__u32 pid = FIELD(task, tgid);
+	struct record *r, *child = bpf_map_lookup_elem(&forks, &pid);
+
+	if (!child || FIELD(POINTER(task, signal), live.counter))
+		return 0;
+	r = record_of(EXIT);
+	if (!r || bpf_probe_read_kernel(r, sizeof(*r), child) || bpf_map_delete_elem(&forks, &pid))
+		return 0;
+	count(r);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

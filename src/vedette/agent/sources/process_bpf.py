@@ -1,0 +1,203 @@
+"""Processes counted in the kernel: the user-space half of bpf/process.bpf.c, whose opening tells the scheme.
+
+A command line is a key of 16 bytes here; what it stands for is announced once in a generation. The caller
+keeps what was announced and asks for the counts when it reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from struct import Struct
+from typing import Literal, NamedTuple
+
+from vedette.agent.losses import (
+    FORK_TABLE_FULL,
+    KERNEL_MAP_FULL,
+    KERNEL_RACE,
+    KERNEL_RING_FULL,
+    TEXT_LOST,
+    Loss,
+    Losses,
+)
+from vedette.agent.sources import bpf
+from vedette.agent.sources.process import Seen
+
+OBJECT = "process.bpf.o"
+TRACEPOINTS = {
+    "on_exec": "sched_process_exec",
+    "on_fork": "sched_process_fork",
+    "on_exit": "sched_process_exit",
+}
+
+RING_BYTES = 128 * 1024
+"""RING_BYTES of the C text: about 900 announcements of ordinary length. Its pages are mapped twice, so it
+costs twice its size in RSS."""
+
+WAKE_AT = RING_BYTES // 4
+"""Bytes waiting at which the reader is woken. Below, nobody needs to know yet: `finish` empties the ring."""
+
+SMALLEST_RECORD = 64
+"""Bytes of the ring that the shortest announcement takes."""
+
+ANNOUNCED_MAX = RING_BYTES // SMALLEST_RECORD
+"""Keys that can be in the kernel's map before the caller has heard of them and may forget them again."""
+
+SETTLED = 5.0
+"""Seconds after which a child that has executed nothing counts as one that never will. From fork to exec
+takes milliseconds; a shell that runs a function in a subshell takes as long as the function."""
+
+HEARD_WITHIN = 1.0
+"""Seconds to wait for announcements that a program on another CPU is just writing: it takes microseconds."""
+
+_CONFIG = Struct("<16sQ")
+_LEDGER = Struct("<7Q")
+_RECORD = Struct("<16sQIIIIHHHH")
+_EVENTS: tuple[Literal["EXEC"], Literal["FORK"]] = ("EXEC", "FORK")
+
+
+class _Ledger(NamedTuple):
+    generation: int
+    counted: int
+    told: int
+    ring_full: int
+    map_full: int
+    text_lost: int
+    forks_full: int
+
+
+class Finished(NamedTuple):
+    """A generation at rest: hits by key, and what it lost. Hits and losses add up to all that happened."""
+
+    generation: int
+    hits: list[tuple[bytes, int]]
+    losses: list[Loss]
+
+
+class ProcessCounter:
+    """Counts between `begin` and `end`.
+
+    capacity: distinct events that the caller keeps in a generation; the kernel's map is larger by what may
+    wait in the ring. announce: called with generation (0 or 1), key and facts of each new event.
+    Raises Unavailable.
+    """
+
+    def __init__(self, capacity: int, announce: Callable[[int, bytes, Seen], None]) -> None:
+        self._announce = announce
+        entries = capacity + ANNOUNCED_MAX
+        config = _CONFIG.pack(os.urandom(16), WAKE_AT)
+        self._loaded = bpf.load(OBJECT, constants=config, entries={"counts_0": entries, "counts_1": entries})
+        maps = self._loaded.maps
+        self._counts = maps["counts_0"], maps["counts_1"]
+        self._ledgers = maps["ledger_0"], maps["ledger_1"]
+        self._switch, self._forks = maps["active"], maps["forks"]
+        self._ring = bpf.Ring(maps["ring"])
+        self._heard = [0, 0]
+        self._forgotten = [0, 0]
+        self.active = 0
+        for generation in (0, 1):
+            self._reset(generation)
+
+    @property
+    def fd(self) -> int:
+        """Polls as readable when announcements should be heard."""
+        return self._ring.fd
+
+    def begin(self) -> None:
+        """Count from now on. Raises Unavailable."""
+        for program, tracepoint in TRACEPOINTS.items():
+            self._loaded.attach_raw_tracepoint(program, tracepoint)
+
+    def hear(self) -> None:
+        """Pass on the announcements that wait."""
+        while records := self._ring.drain():
+            for record in records:
+                generation, key, seen = _parse(record)
+                self._heard[generation] += 1
+                self._announce(generation, key, seen)
+
+    def forget(self, generation: int, key: bytes) -> int:
+        """Make an announced event new again, and return its hits until now."""
+        value = self._counts[generation].take(key)
+        hits = int.from_bytes(value, "little") if value else 0
+        self._forgotten[generation] += hits
+        return hits
+
+    def settled(self, older_than: float = SETTLED) -> list[tuple[bytes, Seen]]:
+        """Take the children that live on without having executed anything, with their keys."""
+        found = []
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for pid in self._forks.present():
+            record = self._forks.get(pid)
+            if (
+                record
+                and now - _RECORD.unpack_from(record)[1] / 1e9 >= older_than
+                and self._forks.delete(pid)
+            ):
+                _, key, seen = _parse(record)
+                found.append((key, seen))
+        return found
+
+    async def finish(self) -> Finished:
+        """End the active generation and start the other; announcements of both are passed on meanwhile.
+
+        The update of the switch waits, in a thread, until no program uses the old generation (an RCU grace
+        period, up to tens of milliseconds).
+        """
+        old, self.active = self.active, 1 - self.active
+        await asyncio.to_thread(
+            self._switch.put, bytes(4), self._ledgers[self.active].fd.to_bytes(4, "little")
+        )
+        ledger = self._read_ledger(old)
+        await self._hear_all(old, ledger.told)
+        hits = [(key, int.from_bytes(value, "little")) for key, value in self._counts[old].take_all()]
+        losses = self._losses(ledger, sum(count for _, count in hits) + self._forgotten[old])
+        self._reset(old)
+        return Finished(old, hits, losses)
+
+    def end(self) -> None:
+        """Stop counting; what was counted can still be had from `finish`."""
+        self._loaded.detach()
+
+    def close(self) -> None:
+        """Leave the kernel."""
+        self._ring.close()
+        self._loaded.close()
+
+    async def _hear_all(self, generation: int, told: int) -> None:
+        deadline = time.monotonic() + HEARD_WITHIN
+        self.hear()
+        while self._heard[generation] < told and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+            self.hear()
+
+    def _read_ledger(self, generation: int) -> _Ledger:
+        value = self._ledgers[generation].get(bytes(4)) or b""
+        per_cpu = list(_LEDGER.iter_unpack(value))
+        return _Ledger(generation, *(sum(column) for column in list(zip(*per_cpu, strict=True))[1:]))
+
+    def _reset(self, generation: int) -> None:
+        """Make a generation that nobody uses ready for use."""
+        cpus = self._ledgers[generation].value_size // _LEDGER.size
+        self._ledgers[generation].put(bytes(4), _LEDGER.pack(generation, 0, 0, 0, 0, 0, 0) * cpus)
+        self._heard[generation] = self._forgotten[generation] = 0
+
+    def _losses(self, ledger: _Ledger, hits: int) -> list[Loss]:
+        losses = Losses()
+        losses.count(KERNEL_RING_FULL, hits=ledger.ring_full)
+        losses.count(KERNEL_MAP_FULL, hits=ledger.map_full)
+        losses.count(TEXT_LOST, hits=ledger.text_lost)
+        losses.count(FORK_TABLE_FULL, hits=ledger.forks_full)
+        losses.count(KERNEL_RACE, hits=ledger.counted - hits - ledger.ring_full - ledger.map_full)
+        return losses.take()
+
+
+def _parse(record: bytes) -> tuple[int, bytes, Seen]:
+    """A record of the C text as generation, key and facts."""
+    key, since_boot, pid, ppid, uid, length, kept, path, event, generation = _RECORD.unpack_from(record)
+    text = record[_RECORD.size : _RECORD.size + kept]
+    executable = record[_RECORD.size + kept : _RECORD.size + kept + path].rstrip(b"\0")
+    at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot / 1e9
+    return generation, key, Seen(_EVENTS[event], at, pid, ppid, uid, text, length, executable)
