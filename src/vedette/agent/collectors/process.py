@@ -1,0 +1,323 @@
+"""Processes: every command line that a user ran, with how often, and every child that never ran one.
+
+Three sources can tell, in a ladder that `Process_Mode` picks from. eBPF counts in the kernel and wakes this
+process only for what is new; the netlink process connector tells each event one by one; looking at /proc
+finds what lives long enough. An event means the same from each; how many of them are seen differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Protocol
+
+from vedette.agent.aggregate import EventCache, Overflow
+from vedette.agent.collectors import Collected
+from vedette.agent.losses import CACHE_FULL
+from vedette.agent.sources import Unavailable
+from vedette.agent.sources.passwd import UserNames
+from vedette.agent.sources.proc_connector import ProcConnector
+from vedette.agent.sources.proc_poll import ProcPoll
+from vedette.agent.sources.process import Seen
+from vedette.agent.sources.process_bpf import ProcessCounter
+from vedette.wire.events import Process, type_of
+from vedette.wire.twin import Priority, ProcessMode, Settings
+
+log = logging.getLogger(__name__)
+
+SWEEP = 30.0
+"""Seconds between two looks for children that live on without executing anything. The kernel's table has
+room for 256 of them; a look at it costs one system call while it is empty."""
+
+CATCH_UP = 64
+"""Rounds in which a report waits for queued netlink messages: more than the socket's buffer holds."""
+
+Payload = Callable[[Seen], Process]
+
+
+class _Source(Protocol):
+    """One way to count processes. Made, it is able to; from `begin` to `stop` it does."""
+
+    label: str
+
+    def begin(self) -> None: ...
+
+    def serves(self, settings: Settings) -> bool:
+        """False if these settings need another source, or this one anew."""
+        ...
+
+    def limit(self, settings: Settings) -> None: ...
+
+    async def collect(self) -> Collected: ...
+
+    async def stop(self) -> Collected: ...
+
+
+class _Kernel:
+    """eBPF: counts stay in the kernel; each of its two generations has a cache of what its keys mean."""
+
+    label = "eBPF"
+
+    def __init__(self, settings: Settings, payload: Payload) -> None:
+        self._room = settings.process_cache_size
+        self._payload = payload
+        self._counter = ProcessCounter(self._room, self._announced)
+        self._caches = [_cache(settings, forget=partial(self._forget, generation)) for generation in (0, 1)]
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._counter.begin()
+        asyncio.get_running_loop().add_reader(self._counter.fd, self._counter.hear)
+        self._settle()
+
+    def serves(self, settings: Settings) -> bool:
+        return settings.process_cache_size <= self._room  # the kernel's map was made for that
+
+    def limit(self, settings: Settings) -> None:
+        for cache in self._caches:
+            cache.limit(settings.process_cache_size, Overflow(settings.process_overflow))
+
+    async def collect(self) -> Collected:
+        self._take_settled()
+        generation, hits, losses = await self._counter.finish()
+        cache = self._caches[generation]
+        for key, count in hits:
+            if not cache.add_hits(key, count):  # refused when it was new
+                cache.drop(CACHE_FULL, hits=count)
+        events, dropped = cache.drain()
+        return Collected(events, losses + dropped)
+
+    async def stop(self) -> Collected:
+        asyncio.get_running_loop().remove_reader(self._counter.fd)
+        if self._sweep:
+            self._sweep.cancel()
+        self._counter.end()
+        try:
+            return await self.collect()
+        finally:
+            self._counter.close()
+
+    def _announced(self, generation: int, key: bytes, seen: Seen) -> None:
+        self._caches[generation].add(self._payload(seen), 0, now=seen.at, key=key)
+
+    def _forget(self, generation: int, key: Hashable) -> int:
+        assert isinstance(key, bytes)
+        return self._counter.forget(generation, key)
+
+    def _settle(self) -> None:
+        self._take_settled()
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP, self._settle)
+
+    def _take_settled(self) -> None:
+        cache = self._caches[self._counter.active]
+        for key, seen in self._counter.settled():
+            cache.add(self._payload(seen), now=seen.at, key=key)
+
+
+class _OneByOne:
+    """What the sources have in common that tell each process by itself."""
+
+    def __init__(self, settings: Settings, payload: Payload) -> None:
+        self._cache = _cache(settings)
+        self._payload = payload
+        self._timer: asyncio.TimerHandle | None = None
+
+    def serves(self, settings: Settings) -> bool:
+        return True
+
+    def limit(self, settings: Settings) -> None:
+        self._cache.limit(settings.process_cache_size, Overflow(settings.process_overflow))
+
+    def _seen(self, seen: Seen) -> None:
+        self._cache.add(self._payload(seen), now=seen.at)
+
+    def _lost(self, reason: str, count: int) -> None:
+        self._cache.drop(reason, hits=count)
+
+    def _end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+
+class _Netlink(_OneByOne):
+    """The process connector."""
+
+    label = "netlink process connector"
+
+    def __init__(self, settings: Settings, payload: Payload) -> None:
+        super().__init__(settings, payload)
+        self._connector = ProcConnector(self._seen, self._lost)
+
+    def begin(self) -> None:
+        self._connector.begin()
+        asyncio.get_running_loop().add_reader(self._connector.fd, self._connector.receive)
+        self._settle()
+
+    async def collect(self) -> Collected:
+        for _ in range(CATCH_UP):
+            if not self._connector.receive():
+                break
+        self._connector.settle()
+        return Collected(*self._cache.drain())
+
+    async def stop(self) -> Collected:
+        asyncio.get_running_loop().remove_reader(self._connector.fd)
+        self._end()
+        try:
+            return await self.collect()
+        finally:
+            self._connector.close()
+
+    def _settle(self) -> None:
+        self._connector.settle()
+        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._settle)
+
+
+class _Polling(_OneByOne):
+    """Looking at /proc every `Process_PollingInterval`."""
+
+    label = "polling of /proc"
+
+    def __init__(self, settings: Settings, payload: Payload) -> None:
+        super().__init__(settings, payload)
+        self._poll = ProcPoll(self._seen, self._lost)
+        self.limit(settings)
+
+    def begin(self) -> None:
+        self._poll.begin()
+        self._look()
+
+    def limit(self, settings: Settings) -> None:
+        super().limit(settings)
+        self._interval = settings.process_polling_interval / 1e6
+
+    async def collect(self) -> Collected:
+        self._poll.look()
+        return Collected(*self._cache.drain())
+
+    async def stop(self) -> Collected:
+        self._end()
+        return await self.collect()
+
+    def _look(self) -> None:
+        self._poll.look()
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+
+
+LADDER: dict[ProcessMode, tuple[type[_Kernel] | type[_Netlink] | type[_Polling], ...]] = {
+    ProcessMode.AUTO: (_Kernel, _Netlink, _Polling),
+    ProcessMode.NETLINK: (_Netlink, _Polling),
+    ProcessMode.POLLING: (_Polling,),
+    ProcessMode.EBPF: (_Kernel,),
+}
+"""Sources by mode, best first."""
+
+
+class ProcessCollector:
+    """The collector `Process`. See `Collector` for what its methods promise."""
+
+    name = "Process"
+
+    def __init__(self) -> None:
+        self.source = "none"
+        self._users = UserNames()
+        self._counting: _Source | None = None
+        self._settings = Settings()
+        self._carried = Collected([], [])
+
+    def enabled(self, settings: Settings) -> bool:
+        """False if the twin switches it off."""
+        return not settings.process_disabled
+
+    def priority(self, settings: Settings) -> Priority:
+        """Medium unless the twin says otherwise."""
+        return settings.process_frequency
+
+    async def start(self, settings: Settings) -> None:
+        """Count with the first source of the ladder that works. Raises Unavailable with each one's reason."""
+        await self._switch(settings)
+
+    async def collect(self) -> Collected:
+        """The processes since the last call, and what was lost."""
+        collected = await self._counting.collect() if self._counting else Collected([], [])
+        return self._with_carried(collected)
+
+    async def apply(self, settings: Settings) -> None:
+        """Go on under new settings.
+
+        Cache and policy change under the running source. Where another source is needed, it is made ready
+        first; then the old one stops, the new one begins, and what the old one had seen is kept for the
+        next `collect`. Nothing is counted twice; a process that starts in the milliseconds between is not
+        seen. If no source of the new mode is available, the old one goes on and Unavailable is raised.
+        """
+        current = self._counting
+        same_mode = settings.process_mode == self._settings.process_mode
+        best = LADDER[settings.process_mode][0]
+        if current and current.serves(settings) and (same_mode or isinstance(current, best)):
+            current.limit(settings)
+            self._settings = settings
+        else:
+            await self._switch(settings)
+
+    async def stop(self) -> Collected:
+        """Release the source; what had been seen until then."""
+        counting, self._counting, self.source = self._counting, None, "none"
+        return self._with_carried(await counting.stop() if counting else Collected([], []))
+
+    async def _switch(self, settings: Settings) -> None:
+        reasons: list[str] = []
+        for rung in LADDER[settings.process_mode]:
+            try:
+                ready = rung(settings, self._payload)
+                self._carried = await self.stop()
+                ready.begin()
+            except Unavailable as why:
+                reasons.append(f"{rung.label}: {why}")
+                continue
+            self._counting, self._settings = ready, settings
+            self.source = f"{rung.label} ({'; '.join(reasons)})" if reasons else rung.label
+            log.info("%s: counted by %s", self.name, self.source)
+            return
+        raise Unavailable("; ".join(reasons))
+
+    def _with_carried(self, collected: Collected) -> Collected:
+        carried, self._carried = self._carried, Collected([], [])
+        return Collected(carried.events + collected.events, carried.losses + collected.losses)
+
+    def _payload(self, seen: Seen) -> Process:
+        return Process(
+            event_type=seen.event,
+            process_id=seen.pid,
+            parent_process_id=seen.ppid,
+            commandline=command_line(seen),
+            executable=_text(seen.executable),
+            user_name=self._users.name(seen.uid),
+            user_id=seen.uid,
+            commandline_length=seen.length if seen.length > len(seen.arguments) else None,
+        )
+
+
+def command_line(seen: Seen) -> str:
+    """The arguments as a POSIX shell would need them; bytes that are not UTF-8 as \\xNN.
+
+    A program that overwrites its title leaves NULs after it, and its children inherit them.
+    """
+    text = seen.arguments.rstrip(b"\0") if seen.event == "FORK" else seen.arguments.removesuffix(b"\0")
+    return shlex.join(_text(argument) for argument in text.split(b"\0"))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _cache(settings: Settings, **source: Callable[[Hashable], int]) -> EventCache:
+    return EventCache(
+        type_of(Process),
+        settings.process_cache_size,
+        Overflow(settings.process_overflow),
+        setting="Process_CacheSize",
+        **source,
+    )

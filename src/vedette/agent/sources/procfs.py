@@ -1,0 +1,91 @@
+"""Facts of one process as /proc shows them now. Every read is bounded; what is gone is None."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from vedette.agent.sources.process import TEXT_MAX
+
+PROC = "/proc"
+STATUS_MAX = 4096
+"""Bytes read of `status` and `stat`: both keep what is needed in their first kilobyte."""
+
+PF_KTHREAD = 0x00200000
+"""Flag of kernel threads in /proc/<pid>/stat."""
+
+# Fields of /proc/<pid>/stat, counted from 0 at the state, which follows the command's closing bracket.
+_STATE, _PPID, _FLAGS, _STARTTIME, _ARG_START, _ARG_END = 0, 1, 6, 19, 45, 46
+
+
+class Stat(NamedTuple):
+    """state: one letter, Z for a process that has ended. started: clock ticks since boot, which with the
+    process id names a process for ever. arguments: bytes of its command line, 0 if that may not be seen."""
+
+    state: str
+    ppid: int
+    kernel_thread: bool
+    started: int
+    arguments: int
+
+
+def read_bounded(path: str, most: int = STATUS_MAX) -> bytes | None:
+    """The first `most` bytes of a file of /proc; None if the process is gone or hidden."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, most)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_stat(pid: int, root: str = PROC) -> Stat | None:
+    """What the kernel's accounting says of a process; None if it is gone."""
+    text = read_bounded(f"{root}/{pid}/stat")
+    fields = text.rpartition(b")")[2].split() if text else []
+    if len(fields) <= _ARG_END:
+        return None
+    return Stat(
+        fields[_STATE].decode("ascii", "replace"),
+        int(fields[_PPID]),
+        bool(int(fields[_FLAGS]) & PF_KTHREAD),
+        int(fields[_STARTTIME]),
+        int(fields[_ARG_END]) - int(fields[_ARG_START]),
+    )
+
+
+def read_arguments(pid: int, root: str = PROC) -> tuple[bytes, int] | None:
+    """The first TEXT_MAX bytes of the arguments and their whole length; None if they are gone.
+
+    A program started without any argument is known by its path.
+    """
+    text = read_bounded(f"{root}/{pid}/cmdline", TEXT_MAX)
+    if not text:
+        return None
+    if text == b"\0":
+        text = read_executable(pid, root) + text
+    if len(text) < TEXT_MAX:
+        return text, len(text)
+    stat = read_stat(pid, root)
+    return text, max(len(text), stat.arguments if stat else 0)
+
+
+def read_executable(pid: int, root: str = PROC) -> bytes:
+    """Path of the program; empty if it is gone or hidden."""
+    try:
+        return os.readlink(f"{root}/{pid}/exe".encode())
+    except OSError:
+        return b""
+
+
+def read_parent_and_user(pid: int, root: str = PROC) -> tuple[int, int] | None:
+    """Parent's process id and real user id; None if the process is gone."""
+    text = read_bounded(f"{root}/{pid}/status") or b""
+    try:
+        return int(text.split(b"\nPPid:")[1].split()[0]), int(text.split(b"\nUid:")[1].split()[0])
+    except (IndexError, ValueError):
+        return None
