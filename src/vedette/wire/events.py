@@ -442,5 +442,7 @@ class Login(Payload, frozen=True, kw_only=True):
     ] = ""
     remote_address: Annotated[
         str,
-        doc("IPv4 or IPv6 address of the client, a host name where the source has no address; 0.0.0.0: local."),
+        doc(
+            "IPv4 or IPv6 address of the client, a host name where the source has no address; 0.0.0.0: local."
+        ),
     ] = ""
