@@ -8,7 +8,6 @@ finds what lives long enough. An event means the same from each; how many of the
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -26,8 +25,6 @@ from vedette.agent.sources.process_bpf import ProcessCounter
 from vedette.wire.events import Process, type_of
 from vedette.wire.twin import Priority, ProcessMode, Settings
 
-log = logging.getLogger(__name__)
-
 SWEEP = 30.0
 """Seconds between two looks for children that live on without executing anything. The kernel's table has
 room for 256 of them; a look at it costs one system call while it is empty."""
@@ -35,7 +32,12 @@ room for 256 of them; a look at it costs one system call while it is empty."""
 CATCH_UP = 64
 """Rounds in which a report waits for queued netlink messages: more than the socket's buffer holds."""
 
-Payload = Callable[[Seen], Process]
+EBPF = "eBPF"
+NETLINK = "netlink process connector"
+POLLING = "polling of /proc"
+"""The sources' names for people."""
+
+_Payload = Callable[[Seen], Process]
 
 
 class _Source(Protocol):
@@ -59,9 +61,9 @@ class _Source(Protocol):
 class _Kernel:
     """eBPF: counts stay in the kernel; each of its two generations has a cache of what its keys mean."""
 
-    label = "eBPF"
+    label = EBPF
 
-    def __init__(self, settings: Settings, payload: Payload) -> None:
+    def __init__(self, settings: Settings, payload: _Payload) -> None:
         self._room = settings.process_cache_size
         self._payload = payload
         self._counter = ProcessCounter(self._room, self._announced)
@@ -120,7 +122,7 @@ class _Kernel:
 class _OneByOne:
     """What the sources have in common that tell each process by itself."""
 
-    def __init__(self, settings: Settings, payload: Payload) -> None:
+    def __init__(self, settings: Settings, payload: _Payload) -> None:
         self._cache = _cache(settings)
         self._payload = payload
         self._timer: asyncio.TimerHandle | None = None
@@ -145,9 +147,9 @@ class _OneByOne:
 class _Netlink(_OneByOne):
     """The process connector."""
 
-    label = "netlink process connector"
+    label = NETLINK
 
-    def __init__(self, settings: Settings, payload: Payload) -> None:
+    def __init__(self, settings: Settings, payload: _Payload) -> None:
         super().__init__(settings, payload)
         self._connector = ProcConnector(self._seen, self._lost)
 
@@ -179,9 +181,9 @@ class _Netlink(_OneByOne):
 class _Polling(_OneByOne):
     """Looking at /proc every `Process_PollingInterval`."""
 
-    label = "polling of /proc"
+    label = POLLING
 
-    def __init__(self, settings: Settings, payload: Payload) -> None:
+    def __init__(self, settings: Settings, payload: _Payload) -> None:
         super().__init__(settings, payload)
         self._poll = ProcPoll(self._seen, self._lost)
         self.limit(settings)
@@ -251,7 +253,7 @@ class ProcessCollector:
         Cache and policy change under the running source. Where another source is needed, it is made ready
         first; then the old one stops, the new one begins, and what the old one had seen is kept for the
         next `collect`. Nothing is counted twice; a process that starts in the milliseconds between is not
-        seen. If no source of the new mode is available, the old one goes on and Unavailable is raised.
+        seen. If the new mode has no source here, nothing counts any more and Unavailable is raised.
         """
         current = self._counting
         same_mode = settings.process_mode == self._settings.process_mode
@@ -279,8 +281,8 @@ class ProcessCollector:
                 continue
             self._counting, self._settings = ready, settings
             self.source = f"{rung.label} ({'; '.join(reasons)})" if reasons else rung.label
-            log.info("%s: counted by %s", self.name, self.source)
             return
+        self._carried = await self.stop()
         raise Unavailable("; ".join(reasons))
 
     def _with_carried(self, collected: Collected) -> Collected:

@@ -151,11 +151,11 @@ class ProcConnector:
                 parent, at = self._forks.pop(process)
                 self._inherited(process, parent, at, source=parent)
 
-    def settle(self, older_than: float = SETTLED) -> None:
+    def settle(self) -> None:
         """Count the children that live on without having executed anything."""
         now = time.time()
         for child, (parent, at) in list(self._forks.items()):
-            if now - at >= older_than:
+            if now - at >= SETTLED:
                 del self._forks[child]
                 self._inherited(child, parent, at, source=child)
 

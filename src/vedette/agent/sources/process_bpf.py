@@ -125,7 +125,7 @@ class ProcessCounter:
         self._forgotten[generation] += hits
         return hits
 
-    def settled(self, older_than: float = SETTLED) -> list[tuple[bytes, Seen]]:
+    def settled(self) -> list[tuple[bytes, Seen]]:
         """Take the children that live on without having executed anything, with their keys."""
         found = []
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -133,7 +133,7 @@ class ProcessCounter:
             record = self._forks.get(pid)
             if (
                 record
-                and now - _RECORD.unpack_from(record)[1] / 1e9 >= older_than
+                and now - _RECORD.unpack_from(record)[1] / 1e9 >= SETTLED
                 and self._forks.delete(pid)
             ):
                 _, key, seen = _parse(record)
