@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vedette.hub.lake.errors import CommitFailed
 from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
 from vedette.wire.events import EventType, Payload, pascal, type_of, utc_text
@@ -40,6 +41,10 @@ MESSAGE_ID_CHARS = 128
 
 ROW_BYTES = 1_024
 """What a row takes while it waits, beyond the body that it came from."""
+
+CLOSE_S = 10.0
+"""How long a stopping hub waits for what has been submitted. Only a disk that fails takes so long; the
+devices still have those messages."""
 
 _MTI = re.compile(r"\d+\.\d+-(?P<encoding>\d+)-(?P<source>\d+)-\d+")
 _SOURCES = {"0": "RTOS", "1": "Linux"}
@@ -152,6 +157,8 @@ def _raw_event(
     received = utc(inbound.received)
     identity = inbound.identity
     first_seen = _timestamp(event.timestamp)
+    end = _seconds("time", event.time)
+    start = _seconds("collection_interval", event.time - event.collection_interval)
     return RawEvent(
         AgentVersion=message.security_module_version,
         DeviceId=identity.device_id,
@@ -167,8 +174,8 @@ def _raw_event(
         TimeGenerated=received,
         TimeStamp=first_seen,
         HitCount=event.hit_count,
-        WindowStart=_seconds("collection_interval", event.time - event.collection_interval),
-        WindowEnd=_seconds("time", event.time),
+        WindowStart=start,
+        WindowEnd=end,
         MessageId=mid,
         EventIndex=index,
         EventDate=received.date(),
@@ -233,6 +240,7 @@ class Intake:
         self._lake = lake
         self._seen = Seen()
         self._arriving: dict[bytes, asyncio.Task[None]] = {}
+        self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake-writer")
         self._events: GroupCommit
         self._dead: GroupCommit
@@ -274,6 +282,8 @@ class Intake:
         Raises CommitFailed if it could not be stored; the device will send it again. Waits while the lake
         is behind. Cancelling the call does not withdraw the message.
         """
+        if self._closed:
+            raise CommitFailed("the hub is stopping")
         mid = message_id(inbound)
         key = key_of(inbound.identity.device_id, inbound.identity.module_id, mid)
         self.counters.messages += 1
@@ -289,7 +299,10 @@ class Intake:
         await asyncio.shield(arriving)
 
     async def close(self) -> None:
-        """Store what waits, refuse what comes, stop the writer thread."""
+        """Store what has been submitted, refuse what comes, stop the writer thread."""
+        self._closed = True
+        if self._arriving:
+            await asyncio.wait(self._arriving.values(), timeout=CLOSE_S)
         await self._events.close()
         await self._dead.close()
         self._thread.shutdown()

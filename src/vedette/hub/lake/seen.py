@@ -73,7 +73,7 @@ def _messages(table: Path, today: date, where: str, limit: int) -> list[tuple[st
     from deltalake import DeltaTable
 
     first = (today - timedelta(days=REMEMBERED_DAYS - 1)).isoformat()
-    files = DeltaTable(table).file_uris([(PARTITION, ">=", first)])
+    files = DeltaTable(table).file_uris(file_pruning_predicate=[(PARTITION, ">=", first)])
     if not files:
         return []
     with duckdb.connect() as connection:
