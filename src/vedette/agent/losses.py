@@ -18,6 +18,9 @@ MESSAGE_TOO_LARGE = "message larger than a hub takes"
 MESSAGE_REFUSED = "message refused by the hub"
 TOO_MANY_ITEMS = "more items than a snapshot holds"
 MALFORMED = "malformed record"
+QUEUE_OVERFLOW = "inotify queue overflow"
+WATCH_LIMIT = "directory without a watch: limit reached"
+UNREADABLE_DIRECTORY = "directory without a watch: not readable"
 
 
 class Loss(msgspec.Struct, frozen=True):

@@ -1,0 +1,92 @@
+"""What the watched tree knows of a directory, and what a file's times tell of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from asyncinotify import Watch
+
+from vedette.agent.sources.watch_plan import Place
+
+ALL = 0
+"""As a `since`: everything in a directory is new. (None: nothing is.)"""
+
+GONE = Place()
+"""The place of a directory that is not watched any more: nothing in it is looked at."""
+
+_IN_MODIFY, _IN_ATTRIB, _IN_CREATE, _IN_ISDIR = 0x2, 0x4, 0x100, 0x4000_0000
+
+
+class Node:
+    """A directory (or a file that is a root): its name and where it is.
+
+    heard: until it has been scanned, the entries whose arrival events have told.
+    """
+
+    __slots__ = ("children", "heard", "name", "parent", "place", "watch")
+
+    def __init__(self, parent: Node | None, name: str, place: Place) -> None:
+        self.parent = parent
+        self.name = name
+        self.place = place
+        self.watch: Watch | None = None
+        self.heard: set[str] | None = None
+        self.children: dict[str, Node] | None = None
+
+    def path(self) -> str:
+        """Where it is, as far as the events that were read tell."""
+        names = []
+        node: Node | None = self
+        while node is not None:
+            names.append(node.name)
+            node = node.parent
+        return "/".join(reversed(names)) or "/"
+
+    def at(self, name: str) -> str:
+        """The path of an entry."""
+        return f"{self.path() if self.parent else ''}/{name}"
+
+    def attach(self, child: Node, name: str) -> None:
+        """Make it the directory of that name here."""
+        if self.children is None:
+            self.children = {}
+        child.parent, child.name = self, name
+        self.children[name] = child
+
+    def detach(self, name: str) -> Node | None:
+        """Take the directory of that name away."""
+        return self.children.pop(name, None) if self.children else None
+
+    @property
+    def is_root(self) -> bool:
+        """True if it reports what is in it while its parent does not."""
+        return self.place.inside and not (self.parent and self.parent.place.inside)
+
+
+class Left(NamedTuple):
+    """The first half of a move: what left, from where, and the directory that it is."""
+
+    node: Node
+    name: str
+    mask: int
+    told: bool
+    child: Node | None
+    at: float
+
+
+def news(entry: os.DirEntry[str] | Path, is_dir: bool, since: int) -> int:
+    """What must have happened to an entry since that time (nanoseconds since the epoch), as inotify bits.
+
+    A directory's times speak of its entries, which are looked at by themselves.
+    """
+    if since == ALL:
+        return _IN_CREATE | (_IN_ISDIR if is_dir else 0)
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    if is_dir or status.st_ctime_ns < since:
+        return 0
+    return _IN_MODIFY if status.st_mtime_ns >= since else _IN_ATTRIB
