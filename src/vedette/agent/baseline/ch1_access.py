@@ -123,10 +123,9 @@ not_installed(
 def _unconfined(device: Device) -> Finding:
     if not device.exists(_SELINUX):
         return skipped(_NO_SELINUX)
+    unconfined = re.compile(r":(initrc|unconfined_service)_t\b")
     labels = [(path, device.value(path) or "") for path in device.glob("/proc/[1-9]*/attr/current")]
-    wrong = [
-        f"{path}: {text}" for path, text in labels if re.search(r":(initrc|unconfined_service)_t\b", text)
-    ]
+    wrong = [f"{path}: {label}" for path, label in labels if unconfined.search(label)]
     return failed(*wrong) if wrong else passed("no process is labelled initrc_t or unconfined_service_t")
 
 

@@ -32,7 +32,7 @@ from vedette.agent.baseline.kernel import (
 )
 from vedette.agent.baseline.mounts import mounts
 from vedette.agent.baseline.services import enabled, installed
-from vedette.agent.baseline.tree import Example, File, Link
+from vedette.agent.baseline.tree import File, Link, Node
 
 NOWHERE: Mapping[Profile, Reason] = {}
 """Off in no profile."""
@@ -181,10 +181,12 @@ def service_off(
         return failed(f"{sign} starts it") if sign else passed(f"nothing starts {', '.join(services)}")
 
 
-def service_example(name: str, *, started: bool = True) -> Example:
+def service_example(name: str, *, started: bool = True) -> dict[str, Node]:
     """A device that has a service, started by systemd or not."""
     unit = f"/lib/systemd/system/{name}.service"
-    wanted = {f"/etc/systemd/system/multi-user.target.wants/{name}.service": Link(unit)} if started else {}
+    wanted: dict[str, Node] = (
+        {f"/etc/systemd/system/multi-user.target.wants/{name}.service": Link(unit)} if started else {}
+    )
     return {unit: "[Service]\n", **wanted}
 
 

@@ -157,7 +157,8 @@ class Link(NamedTuple):
     target: str
 
 
-Example = Mapping[str, str | File | Directory | Link]
+Node = str | File | Directory | Link
+Example = Mapping[str, Node]
 """A miniature device: path → content or node. `$ nft list ruleset` → what that program prints."""
 
 _KIND = {File: stat.S_IFREG, Directory: stat.S_IFDIR}
