@@ -1,16 +1,16 @@
 """Devices, modules, keys, twins: the hub's mutable state, in SQLite or PostgreSQL."""
 
-from vedette.hub.registry.schema import RegistryError
-from vedette.hub.registry.store import (
+from vedette.hub.registry.feed import ChangeFeed
+from vedette.hub.registry.records import (
     Activity,
     AlreadyExists,
     Change,
-    ChangeFeed,
     ChangesLost,
     Device,
-    Registry,
+    RegistryError,
     UnknownIdentity,
 )
+from vedette.hub.registry.store import Registry
 from vedette.hub.registry.twins import Twin, TwinError
 
 __all__ = [

@@ -18,14 +18,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from vedette.hub.registry.records import RegistryError
+
 SCHEMA_VERSION = 1
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another process. A write takes milliseconds, most of them fsync."""
-
-
-class RegistryError(Exception):
-    """The registry cannot be used as it is; the text says why and what helps."""
 
 
 class Base(DeclarativeBase):

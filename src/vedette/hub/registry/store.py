@@ -9,14 +9,24 @@ import base64
 import binascii
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from vedette.hub.registry.schema import BEGIN, ChangeRow, IdentityRow, RegistryError, TwinRow, open_engine
+from vedette.hub.registry.feed import ChangeFeed
+from vedette.hub.registry.records import (
+    CHANGES_PAGE,
+    Activity,
+    AlreadyExists,
+    Change,
+    ChangesLost,
+    Device,
+    UnknownIdentity,
+)
+from vedette.hub.registry.schema import BEGIN, ChangeRow, IdentityRow, TwinRow, open_engine
 from vedette.hub.registry.twins import Twin, checked, encode_section, merge
 from vedette.wire.iothub import Identity, valid_id
 
@@ -32,64 +42,6 @@ many changes drops its connections, and devices read their twin anew."""
 
 MAX_PAGE = 1_000
 """Identities of one `list`."""
-
-
-class UnknownIdentity(RegistryError):
-    """No such device or module."""
-
-
-class AlreadyExists(RegistryError):
-    """The device or module is there."""
-
-
-class ChangesLost(RegistryError):
-    """The change log no longer reaches back as far as was asked."""
-
-
-class Device(msgspec.Struct, frozen=True):
-    """A device or module as registered. Its repr hides the keys.
-
-    enabled: may connect (a module only if its device may, too). etag: changes when this record does.
-    created, last_activity: Unix seconds. gateway: name of the gateway that it is connected to, or empty.
-    """
-
-    identity: Identity
-    primary_key: str
-    secondary_key: str
-    enabled: bool
-    etag: str
-    created: float
-    gateway: str = ""
-    last_activity: float | None = None
-
-    @property
-    def connected(self) -> bool:
-        """True if a gateway holds a connection of it (known within seconds, not at once)."""
-        return bool(self.gateway)
-
-    def __repr__(self) -> str:
-        """Without the keys."""
-        return f"Device({self.identity.client_id!r}, enabled={self.enabled}, gateway={self.gateway!r})"
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One entry of the change log.
-
-    patch: the desired properties that changed, leading to `version`; None if the identity was disabled or
-    removed, so that a connection of it has to end.
-    """
-
-    seq: int
-    identity: Identity
-    version: int
-    patch: dict[str, Any] | None
-
-
-class Activity(msgspec.Struct, frozen=True):
-    """What a gateway knows of an identity: connected or not, and when it last heard of it (Unix seconds)."""
-
-    connected: bool
-    seen: float
 
 
 class Registry:
@@ -231,55 +183,17 @@ class Registry:
             return session.scalar(select(func.max(ChangeRow.seq))) or 0
 
     def changes(self, after_seq: int) -> Sequence[Change]:
-        """The changes behind a number, oldest first. Raises ChangesLost if the log begins later."""
+        """The first CHANGES_PAGE changes behind a number. Raises ChangesLost if the log begins later."""
         with self._read.begin() as session:
             first = session.scalar(select(func.min(ChangeRow.seq)))
             if first is not None and after_seq < first - 1:
                 raise ChangesLost(f"changes after {after_seq}: the log begins at {first}")
-            rows = session.scalars(select(ChangeRow).where(ChangeRow.seq > after_seq).order_by(ChangeRow.seq))
-            return [_change(row) for row in rows]
+            rows = select(ChangeRow).where(ChangeRow.seq > after_seq).order_by(ChangeRow.seq)
+            return [_change(row) for row in session.scalars(rows.limit(CHANGES_PAGE))]
 
     def feed(self) -> ChangeFeed:
         """The changes from now on."""
-        return ChangeFeed(self)
-
-
-class ChangeFeed:
-    """Changes as they come, for one reader. Costs one PRAGMA where nothing was written.
-
-    Not safe for several threads at a time.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        # SQLite counts, for each connection, the commits of all others: so this one does nothing else.
-        engine = registry._engine.execution_options(**{BEGIN: ""})
-        self._connection = engine.connect()
-        self._stir: Callable[[], object] = self._data_version if engine.dialect.name == "sqlite" else object
-        self._stirred = self._stir()
-        self._seq = registry.last_change()
-
-    def _data_version(self) -> object:
-        return self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
-
-    def poll(self) -> Sequence[Change]:
-        """Changes since the last call. Raises ChangesLost if the log was trimmed; goes on from now then."""
-        stirred = self._stir()
-        if stirred == self._stirred:
-            return ()
-        try:
-            changes = self._registry.changes(self._seq)
-        except ChangesLost:
-            self._seq = self._registry.last_change()
-            raise
-        self._stirred = stirred
-        if changes:
-            self._seq = changes[-1].seq
-        return changes
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
+        return ChangeFeed(self._engine, self.changes, self.last_change)
 
 
 def _key(identity: Identity) -> tuple[str, str]:

@@ -1,0 +1,74 @@
+"""What the registry hands out, and how it says no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from vedette.wire.iothub import Identity
+
+CHANGES_PAGE = 256
+"""Entries of the change log that are read at a time; each holds up to 32 KB."""
+
+
+class RegistryError(Exception):
+    """The registry refuses, or cannot be used as it is; the text says why and what helps."""
+
+
+class UnknownIdentity(RegistryError):
+    """No such device or module."""
+
+
+class AlreadyExists(RegistryError):
+    """The device or module is there."""
+
+
+class ChangesLost(RegistryError):
+    """The change log no longer reaches back as far as was asked."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device or module as registered. Its repr hides the keys.
+
+    enabled: may connect (a module only if its device may, too). etag: changes when this record does.
+    created, last_activity: Unix seconds. gateway: name of the gateway that it is connected to, or empty.
+    """
+
+    identity: Identity
+    primary_key: str
+    secondary_key: str
+    enabled: bool
+    etag: str
+    created: float
+    gateway: str = ""
+    last_activity: float | None = None
+
+    @property
+    def connected(self) -> bool:
+        """True if a gateway holds a connection of it (known within seconds, not at once)."""
+        return bool(self.gateway)
+
+    def __repr__(self) -> str:
+        """Without the keys."""
+        return f"Device({self.identity.client_id!r}, enabled={self.enabled}, gateway={self.gateway!r})"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One entry of the change log.
+
+    patch: the desired properties that changed, leading to `version`; None if the identity was disabled or
+    removed, so that a connection of it has to end.
+    """
+
+    seq: int
+    identity: Identity
+    version: int
+    patch: dict[str, Any] | None
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What a gateway knows of an identity: connected or not, and when it last heard of it (Unix seconds)."""
+
+    connected: bool
+    seen: float
