@@ -83,8 +83,8 @@ class _Table:
         self.hooks: dict[str, str] = {}
 
 
-_SET = re.compile(r"(?<!chain)( [\w!=]+) \{([^{}]*)\}")
-"""An anonymous set within a rule: `tcp dport { 22, 80 }`; `chain input { … }` has one more word."""
+_SET = re.compile(r"( [\w!=]+) \{([^{}]*)\}")
+"""An anonymous set within a rule: `tcp dport { 22, 80 }`, told from the braces of `chain\tinput {`."""
 
 
 def _nft_tables(text: str) -> list[_Table]:
