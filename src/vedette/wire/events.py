@@ -279,8 +279,9 @@ class LocalUsers(Snapshot, frozen=True, kw_only=True):
 
 
 class FirewallRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rule of the packet filter, or the policy of one of its chains, in order of evaluation."""
+    """One rule of the packet filter, or the policy of one of its chains."""
 
+    position: Annotated[UInt, doc("Its place in the listing, from 1: rules are evaluated in this order.")]
     backend: Literal["nftables", "iptables"]
     family: Annotated[str, doc("`inet`, `ip`, `ip6`, `bridge`, `arp` or `netdev`.")]
     table: str
