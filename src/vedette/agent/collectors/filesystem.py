@@ -193,4 +193,6 @@ def _key(payload: Payload) -> tuple[int, str, str | None]:
 
 def _text(path: str) -> str:
     """A path as an event carries it; bytes that are not UTF-8 as \\xNN."""
-    return os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH_TEXT]
+    if not path.isascii():
+        path = os.fsencode(path).decode(errors="backslashreplace")
+    return path[:MAX_PATH_TEXT]

@@ -56,8 +56,8 @@ READ_SLICE = 2_048
 SCAN_SLICE = 512
 """Events read and entries scanned in one slice: some 10 ms each."""
 
-READ_BUFFER = 240
-"""Longest events that one read takes: 64 KB, the size at which system calls no longer matter."""
+READ_BUFFER = 60
+"""Longest events that one read takes: 16 KB, or 500 events of the usual length."""
 
 SETTLE = 0.1
 """Seconds after which an event that was on its way has arrived. A creation shows in the directory
