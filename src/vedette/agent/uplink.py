@@ -1,0 +1,255 @@
+"""The connection to a hub, kept up: outbox to PUBACK, twin to agent.
+
+What to say and when stands in `agent.session`, how it travels in `agent.link`; this joins the two with the
+outbox. The same dialect serves Azure IoT Hub and ours. A new link is made for each connection, and what is
+unacknowledged is kept by the outbox alone. Tokens are renewed by connecting again before they expire, as
+the official SDKs do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from vedette.agent.link import Ended, Link
+from vedette.agent.outbox import Outbox, Total
+from vedette.agent.session import Backoff, Desired, Document, Pace, Twin
+from vedette.wire.iothub import (
+    MQTT_TLS_PORT,
+    TOKEN_TTL_S,
+    ConnectionString,
+    DialectError,
+    make_token,
+    username,
+)
+
+log = logging.getLogger(__name__)
+
+RENEWAL_S = 120.0
+"""A connection is made anew this long before its token expires (the SDKs' margin), or at half a token's life
+if that is later."""
+
+RENEWAL_DRAIN_S = 10.0
+"""How long a connection that is to be renewed waits for acknowledgements that are due."""
+
+TICK_S = 30.0
+"""Longest wait between two looks at the keep-alive, which is 240 s: a ping leaves after 270 s at the latest,
+and the hub cuts after 360 s."""
+
+
+class Counters(msgspec.Struct):
+    """Running totals since the start.
+
+    sent: messages acknowledged and taken from the outbox. connections: accepted by the hub. refused:
+    attempts with credentials that it did not accept. lost: connections that broke.
+    """
+
+    sent: Total = Total()
+    connections: int = 0
+    refused: int = 0
+    lost: int = 0
+
+
+class Uplink:
+    """Keeps one identity connected, empties the outbox, follows the twin.
+
+    on_desired: awaited with the whole desired document and its version, one call at a time; if several
+    changes come during a call, the next gets the last of them. ca_file: the only authority trusted, instead
+    of the system's. address: where to connect, and whose certificate is expected, if that is not the host
+    of the connection string. state: for people.
+
+    Raises DialectError if the connection string has no key, or ids that MQTT topics cannot carry.
+    """
+
+    def __init__(
+        self,
+        connection: ConnectionString,
+        outbox: Outbox,
+        *,
+        on_desired: Callable[[Document, int], Awaitable[None]],
+        ca_file: Path | None = None,
+        port: int = MQTT_TLS_PORT,
+        address: str | None = None,
+        token_ttl: float = TOKEN_TTL_S,
+        pace: Pace | None = None,
+    ) -> None:
+        if not connection.key:
+            raise DialectError("connection string: no SharedAccessKey")
+        if set("+#") & set(connection.identity.client_id):
+            raise DialectError("connection string: ids with + or # cannot be used over MQTT")
+        self.counters = Counters()
+        self.state = "not started"
+        self._connection = connection
+        self._outbox = outbox
+        self._on_desired = on_desired
+        self._ca_file = ca_file
+        self._port = port
+        self._address = address or connection.gateway or connection.host
+        self._token_ttl = token_ttl
+        self._backoff = Backoff(pace or Pace(), random.random)
+        self._twin = Twin(secrets.token_hex(3))
+        self._latest: Desired | None = None
+        self._news = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._told: set[str] = set()
+
+    async def run(self) -> None:
+        """Stay connected until `close`. Raises only what `on_desired` raises."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if not self._closing:
+                    self._tasks = [tasks.create_task(self._stay()), tasks.create_task(self._hand_on())]
+        finally:
+            self.state = "closed"
+            self._idle.set()
+            self._ended.set()
+
+    async def close(self, drain_s: float) -> None:
+        """Disconnect, after at most `drain_s` seconds for what waits in the outbox and reports that are due.
+
+        Where there is no connection it does not wait. What is not acknowledged stays in the outbox.
+        """
+        self._closing = True
+        self.wake()
+        if not self._tasks:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), drain_s)
+        for task in self._tasks:
+            task.cancel()
+        await self._ended.wait()
+
+    def wake(self) -> None:
+        """Something was put into the outbox."""
+        self._stirred.set()
+
+    def report(self, document: Document) -> None:
+        """Patch the reported half of the twin; null deletes a key. Kept until the hub has confirmed it."""
+        self._twin.report(document)
+        self.wake()
+
+    async def _hand_on(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._latest and not self._closing:
+                await self._on_desired(self._latest.document, self._latest.version)
+
+    async def _stay(self) -> None:
+        """Connect again and again: after a failure not before the back-off allows, else at once."""
+        while not self._closing:
+            link = Link(
+                self._connection.identity.client_id, stirred=self._stirred.set, received=self._received
+            )
+            try:
+                await self._converse(link)
+            except Ended as end:
+                lasted = 0.0 if link.since is None else self._now() - link.since
+                delay = self._backoff.after(lasted=lasted, refused=end.kind == "refused")
+                self._tell(end)
+                self.state = f"waiting {delay:.0f} s: {end}"
+                await self._pause(self._now() + delay)
+        self._idle.set()
+
+    async def _converse(self, link: Link) -> None:
+        """One connection, until its token is to be renewed. Raises Ended if it fails before."""
+        self.state = "connecting"
+        here = self._connection
+        renew = self._now() + max(self._token_ttl - RENEWAL_S, self._token_ttl / 2)
+        try:
+            await link.open(
+                self._address,
+                self._port,
+                user=username(here.host, here.identity),
+                password=make_token(here.host, here.identity, here.key, now=time.time(), ttl=self._token_ttl),
+                ca_file=self._ca_file,
+            )
+            self._greet()
+            await self._serve(link, renew)
+        finally:
+            self._twin.disconnected()
+            link.close()
+            self._take_acknowledged(link)
+
+    async def _serve(self, link: Link, renew: float) -> None:
+        while (now := self._now()) < renew:
+            link.tick(now)
+            self._take_acknowledged(link)
+            self._ask(link, now)
+            self._send(link, now)
+            if self._closing and not self._outbox.depth and self._twin.settled:
+                self._idle.set()
+            await self._stir(min(now + TICK_S, renew, self._twin.deadline(), link.deadline()))
+        end = renew + RENEWAL_DRAIN_S
+        while link.window and (now := self._now()) < end:
+            link.tick(now)
+            await self._stir(end)
+
+    def _ask(self, link: Link, now: float) -> None:
+        """Send the twin requests that are due."""
+        if link.subscribed:
+            self._twin.connected(now)
+        for request in self._twin.poll(now):
+            link.publish(request.topic, request.body, qos=0)
+
+    def _send(self, link: Link, now: float) -> None:
+        """Send messages as long as there are any and the window is open."""
+        topic = self._connection.identity.events_topic
+        while link.window.open and (message := self._outbox.next_after(link.window.last)):
+            packet_id = link.publish(topic + message.properties, message.body, qos=1)
+            link.window.sent(packet_id, message.id, len(message.body), now)
+
+    def _take_acknowledged(self, link: Link) -> None:
+        if link.acknowledged:
+            self.counters.sent = self.counters.sent.plus(self._outbox.remove(link.acknowledged))
+            link.acknowledged.clear()
+
+    def _received(self, topic: str, body: bytes) -> None:
+        if news := self._twin.received(topic, body, self._now()):
+            self._latest = news
+            self._news.set()
+
+    async def _stir(self, until: float) -> bool:
+        """Wait for something to happen; False if the moment came first."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._stirred.wait()
+        except TimeoutError:
+            return False
+        self._stirred.clear()
+        return True
+
+    async def _pause(self, until: float) -> None:
+        """Wait, unless `close` is called. Messages that are put meanwhile do not shorten it."""
+        while not self._closing and await self._stir(until):
+            pass
+
+    def _greet(self) -> None:
+        self.counters.connections += 1
+        self.state = f"connected to {self._address}:{self._port}"
+        if self._told or self.counters.connections == 1:
+            log.info("%s as %s", self.state, self._connection.identity.client_id)
+        self._told.clear()
+
+    def _tell(self, end: Ended) -> None:
+        """Warn once of each kind of failure until a connection stands again."""
+        self.counters.refused += end.kind == "refused"
+        self.counters.lost += end.kind == "lost"
+        if end.kind not in self._told:
+            self._told.add(end.kind)
+            log.warning("no connection to %s:%d: %s", self._address, self._port, end)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
