@@ -80,12 +80,24 @@ class SysInfo(msgspec.Struct, rename="pascal"):
 
 
 def board(root: Path) -> Board:
-    """What the device knows of itself: DMI, where that is silent the device tree; what an operator wrote
-    into `sysinfo.json` stands above both (the tree of a product often names the kit it was built on).
+    """What the device knows of itself: by DMI, and where that is silent by the device tree."""
+    return _dmi(root / DMI).or_else(_device_tree(root))
 
-    Raises ValueError if `sysinfo.json` is there and wrong.
+
+def sysinfo(root: Path) -> Board:
+    """What an operator wrote down, nothing if there is no such file. Raises ValueError if it is wrong.
+
+    It stands above `board`: the tree of a product often names the kit that it was built on.
     """
-    return _sysinfo(root / SYSINFO).or_else(_dmi(root / DMI)).or_else(_device_tree(root))
+    path = root / SYSINFO
+    raw = content(path)
+    if not raw:
+        return Board()
+    try:
+        said = msgspec.json.decode(raw, type=SysInfo)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Board(**{name: text(getattr(said, name).encode()) for name in said.__struct_fields__})
 
 
 def _dmi(directory: Path) -> Board:
@@ -116,14 +128,3 @@ def _device_tree(root: Path) -> Board:
         firmware_vendor="U-Boot" if u_boot else VENDORS.get(prefix, prefix) if boot_loader else "",
         firmware_version=u_boot or boot_loader,
     )
-
-
-def _sysinfo(path: Path) -> Board:
-    raw = content(path)
-    if not raw:
-        return Board()
-    try:
-        said = msgspec.json.decode(raw, type=SysInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    return Board(**{name: text(getattr(said, name).encode()) for name in said.__struct_fields__})

@@ -1,12 +1,11 @@
 """Network interfaces: what each is, who made it, and its addresses.
 
-Names, MAC and IP addresses come from rtnetlink; what kind of device stands behind a name is told by
-sysfs, VLANs by /proc/net/vlan/config (which root alone may read).
+Names, addresses and VLANs come from rtnetlink; what kind of device stands behind a name is told by sysfs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +13,9 @@ import msgspec
 
 from vedette.agent.sources.files import attribute, content, text
 from vedette.agent.sources.hwdata import id_names, mac_vendors
+from vedette.agent.sources.rtnetlink import ARPHRD_ETHER, ARPHRD_LOOPBACK, Address, Link
 
 NicType = Literal["UNKNOWN", "ETH", "WIFI", "MOBILE", "SATELLITE"]
-
-ARPHRD_ETHER = "1"
-"""<linux/if_arp.h>: frames as Ethernet has them."""
 
 BY_DEVTYPE: dict[str, NicType] = {"wlan": "WIFI", "wwan": "MOBILE"}
 """DEVTYPE in an interface's uevent; other words (bridge, bond, vxlan …) name what is no hardware."""
@@ -28,75 +25,73 @@ BY_NAME: tuple[tuple[str, NicType], ...] = (("wwan", "MOBILE"), ("rmnet", "MOBIL
 another satellite modem is not told apart from what it pretends to be (a serial line, an Ethernet card)."""
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface as the kernel's link and address lists tell it."""
+class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    """An interface. vendor is empty where nothing tells it; addresses include those of its VLANs."""
 
     name: str
-    mac: str = ""
-    ipv4: tuple[str, ...] = ()
-    ipv6: tuple[str, ...] = ()
-
-
-class Nic(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface with what sysfs adds; vendor is empty where nothing tells it."""
-
-    link: Link
     type: NicType
+    mac: str
     vendor: str
     vlans: tuple[int, ...]
-    vlan_links: tuple[Link, ...]
+    ipv4: tuple[str, ...]
+    ipv6: tuple[str, ...]
 
 
-def nics(root: Path, links: Iterable[Link]) -> list[Nic]:
-    """The interfaces that are hardware or hold an address. VLANs stand with the interface they use."""
-    by_name = {link.name: link for link in links if link.name != "lo"}
-    vlans = [(parent, vid, by_name.pop(name)) for name, vid, parent in _vlans(root) if name in by_name]
-    used = {parent for parent, _, _ in vlans}
-    shown = [link for link in by_name.values() if link.name in used or _matters(root, link)]
-    vendors = _vendors(root, shown)
-    return [
-        Nic(
-            link=link,
-            type=_type(root, link.name),
-            vendor=vendors.get(link.name, ""),
-            vlans=tuple(sorted(vid for parent, vid, _ in vlans if parent == link.name)),
-            vlan_links=tuple(vlan for parent, _, vlan in vlans if parent == link.name),
-        )
-        for link in shown
+def nics(root: Path, links: Mapping[int, Link], addresses: Iterable[Address]) -> list[Nic]:
+    """The interfaces that are hardware, carry VLANs or hold an address, in the kernel's order."""
+    held: dict[int, list[Address]] = {index: [] for index in links}
+    for address in addresses:
+        held.setdefault(address.index, []).append(address)
+    vlans: dict[int, list[Link]] = {index: [] for index in links}
+    for link in links.values():
+        if link.vlan is not None and link.parent in links:
+            vlans[link.parent].append(link)
+    shown = [
+        link
+        for link in links.values()
+        if link.device_type != ARPHRD_LOOPBACK
+        and not (link.vlan is not None and link.parent in links)
+        and (vlans[link.index] or _matters(root, link, held[link.index]))
     ]
+    vendors = _vendors(root, shown)
+    return [_nic(root, link, vendors.get(link.name, ""), vlans[link.index], held) for link in shown]
+
+
+def _nic(
+    root: Path, link: Link, vendor: str, vlans: Sequence[Link], held: Mapping[int, Sequence[Address]]
+) -> Nic:
+    found = [address.address for each in (link, *vlans) for address in held[each.index]]
+    return Nic(
+        name=link.name,
+        type=_type(root, link),
+        mac=link.mac,
+        vendor=vendor,
+        vlans=tuple(sorted(vlan.vlan for vlan in vlans if vlan.vlan is not None)),
+        ipv4=tuple(str(address) for address in found if address.version == 4),
+        ipv6=tuple(str(address) for address in found if address.version == 6),
+    )
 
 
 def _sysfs(root: Path, name: str) -> Path:
     return root / "sys/class/net" / name
 
 
-def _matters(root: Path, link: Link) -> bool:
+def _matters(root: Path, link: Link, held: Sequence[Address]) -> bool:
     """Hosts of containers have hundreds of virtual interfaces; without an address they are plumbing."""
-    routable = [address for address in link.ipv6 if not address.startswith("fe80:")]
-    return bool(link.ipv4 or routable or (_sysfs(root, link.name) / "device").exists())
+    return (_sysfs(root, link.name) / "device").exists() or any(not a.address.is_link_local for a in held)
 
 
-def _type(root: Path, name: str) -> NicType:
-    directory = _sysfs(root, name)
+def _type(root: Path, link: Link) -> NicType:
+    directory = _sysfs(root, link.name)
     devtype = _uevent(directory).get("DEVTYPE", "")
     if devtype in BY_DEVTYPE:
         return BY_DEVTYPE[devtype]
     if (directory / "phy80211").exists() or (directory / "wireless").exists():
         return "WIFI"
     for prefix, kind in BY_NAME:
-        if name.startswith(prefix):
+        if link.name.startswith(prefix):
             return kind
-    return "ETH" if not devtype and attribute(directory / "type") == ARPHRD_ETHER else "UNKNOWN"
-
-
-def _vlans(root: Path) -> list[tuple[str, int, str]]:
-    """(interface, VLAN id, interface it uses), from lines of `eth0.42 | 42 | eth0`."""
-    rows = [text(line).split("|") for line in content(root / "proc/net/vlan/config").splitlines()]
-    return [
-        (row[0].strip(), int(row[1]), row[2].strip())
-        for row in rows
-        if len(row) == 3 and row[1].strip().isdecimal()
-    ]
+    return "ETH" if not devtype and link.device_type == ARPHRD_ETHER else "UNKNOWN"
 
 
 def _vendors(root: Path, links: Sequence[Link]) -> dict[str, str]:

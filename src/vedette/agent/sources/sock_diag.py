@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from vedette.agent.sources import Unavailable
+from vedette.agent.sources.rtnetlink import messages
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -81,18 +82,7 @@ def _dump(channel: socket.socket, family: int, protocol: Protocol) -> Iterator[L
         raise Unavailable(f"{reason}; the kernel needs CONFIG_INET_{protocol}_DIAG") from None
 
 
-def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of the netlink messages in a datagram; what does not fit into it ends it."""
-    at = 0
-    while at + HEADER.size <= len(datagram):
-        length, kind, _flags, _sequence, _sender = HEADER.unpack_from(datagram, at)
-        if length < HEADER.size or at + length > len(datagram):
-            return
-        yield kind, datagram[at + HEADER.size : at + length]
-        at += (length + 3) & ~3
-
-
-def _listener(protocol: Protocol, body: bytes) -> Listener | None:
+def _listener(protocol: Protocol, body: memoryview) -> Listener | None:
     """From a struct inet_diag_msg; ports and addresses are in network order, the rest is in the host's."""
     if len(body) < MESSAGE.size:
         return None
