@@ -4,19 +4,23 @@ The device's side is the agent's own outbox and uplink; the hub is `vedette hub 
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vedette.agent.uplink import Uplink
 
 from support import PATIENCE_S, VEDETTE, free_port
 from vedette.agent.outbox import Outbox
+from vedette.agent.session import Pace
+from vedette.agent.uplink import Uplink
 from vedette.hub.lake import Lake
 from vedette.wire.events import Event, Process
 from vedette.wire.iothub import ConnectionString
@@ -62,6 +66,17 @@ class Hub:
             self.process.wait(PATIENCE_S)
             self.process = None
 
+    def uplink(self, outbox: Outbox) -> Uplink:
+        """The agent's own, impatient: it looks for the hub every moment."""
+        return Uplink(
+            self.connection,
+            outbox,
+            ca_file=self.root / "pki" / "ca.pem",
+            port=self.port,
+            on_desired=ignore,
+            pace=Pace(first=0.2, ceiling=0.4),
+        )
+
     def commands(self) -> dict[str, int]:
         """Command line → number of rows that hold it."""
         result = Lake(self.root / "lake").query("Process | summarize Rows=count() by Commandline")
@@ -103,9 +118,7 @@ async def test_a_killed_hub_loses_nothing_acknowledged_and_doubles_nothing(hub: 
     """Killed several times in the middle of load, each event is in the lake exactly once in the end."""
     outbox = Outbox(tmp_path / "outbox.db", max_bytes=10_000_000)
     sent = fill(outbox, 600)
-    uplink = Uplink(
-        hub.connection, outbox, ca_file=hub.root / "pki" / "ca.pem", port=hub.port, on_desired=ignore
-    )
+    uplink = hub.uplink(outbox)
     running = asyncio.create_task(uplink.run())
     for left in (450, 300, 150):
         await hub.start()
@@ -123,9 +136,7 @@ async def test_a_killed_hub_loses_nothing_acknowledged_and_doubles_nothing(hub: 
 async def test_the_outbox_drains_when_the_hub_comes_back(hub: Hub, tmp_path: Path):
     """What was collected while the hub was away arrives afterwards."""
     outbox = Outbox(tmp_path / "outbox.db", max_bytes=10_000_000)
-    uplink = Uplink(
-        hub.connection, outbox, ca_file=hub.root / "pki" / "ca.pem", port=hub.port, on_desired=ignore
-    )
+    uplink = hub.uplink(outbox)
     running = asyncio.create_task(uplink.run())
     await hub.start()
     sent = fill(outbox, 20)
@@ -169,15 +180,22 @@ async def test_a_killed_agent_loses_nothing_that_reached_the_outbox(hub: Hub, tm
     marker = f"survivor-{os.getpid()}"
 
     def stored() -> bool:
-        import sqlite3
-
-        with sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True) as db:
-            return any(marker.encode() in body for (body,) in db.execute("SELECT body FROM message"))
+        """Read from a copy, for the agent holds the file itself locked."""
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        for path in state.glob("outbox.db*"):
+            shutil.copy(path, copy)
+        try:
+            with contextlib.closing(sqlite3.connect(copy / "outbox.db")) as db:
+                return any(marker.encode() in body for (body,) in db.execute("SELECT body FROM message"))
+        except sqlite3.OperationalError:  # copied in the middle of a write, or before there was a table
+            return False
 
     with (tmp_path / "agent.log").open("ab") as log:
         agent = subprocess.Popen(command, stdout=log, stderr=log)
         async with asyncio.timeout(PATIENCE_S):
-            while not (state / "outbox.db").exists() or not stored():
+            while not stored():
                 subprocess.run(["true", marker], check=True)
                 await asyncio.sleep(0.1)
         agent.kill()

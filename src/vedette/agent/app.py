@@ -122,7 +122,7 @@ class Agent:
             if wanted != self._settings:
                 await self._apply(wanted)
                 log.info("twin version %d applied", version)
-        await self._uplink.report(reported_document(self._settings, self._invalid))
+        self._uplink.report(reported_document(self._settings, self._invalid))
 
     async def _apply(self, wanted: Settings) -> None:
         async with self._turn:

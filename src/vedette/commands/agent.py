@@ -102,8 +102,14 @@ def _load(options: argparse.Namespace) -> Any:
 
 def _run(options: argparse.Namespace) -> int:
     from vedette.agent.app import Agent
+    from vedette.agent.outbox import OutboxInUse
+    from vedette.wire.iothub import DialectError
 
-    asyncio.run(Agent(_load(options)).run())
+    local = _load(options)
+    try:
+        asyncio.run(Agent(local).run())
+    except (DialectError, OutboxInUse) as error:
+        raise UsageError(str(error)) from None
     return 0
 
 

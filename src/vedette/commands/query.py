@@ -35,14 +35,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _run(options: argparse.Namespace) -> int:
     from vedette.hub.lake import Lake, QueryError
+    from vedette.hub.settings import HubError
 
     text = sys.stdin.read() if options.text == "-" else options.text
     state = state_of(options)
-    if not state.lake.is_dir():
-        raise UsageError(f"{state.root} holds no lake; is this the state directory of a hub that has run?")
     try:
+        state.load()
         result = Lake(state.lake).query(text, language="sql" if options.sql else "kql")
-    except QueryError as error:
+    except (HubError, QueryError) as error:
         raise UsageError(str(error)) from None
     if options.json:
         print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])

@@ -84,20 +84,20 @@ def _shown(document: dict[str, Any], key: str) -> str:
 
 
 def _set(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import TwinError, UnknownIdentity
+    from vedette.hub.registry import TwinError, UnknownIdentity, merge
 
+    identity = Identity(options.id, options.module)
     patch = _patch(options)
-    try:
-        settings_from(patch)
-    except InvalidSettings as error:
-        if not options.force:
+    with opened(options) as (_, registry):
+        try:
+            if not options.force:
+                settings_from(merge(registry.twin(identity).desired, patch))
+            twin = registry.patch_desired(identity, patch)
+        except InvalidSettings as error:
             lines = "\n".join(f"  {key}: {why}" for key, why in error.fields.items())
             raise UsageError(
                 f"the agent would refuse this (--force sets it all the same):\n{lines}"
             ) from None
-    with opened(options) as (_, registry):
-        try:
-            twin = registry.patch_desired(Identity(options.id, options.module), patch)
         except (TwinError, UnknownIdentity) as error:
             raise UsageError(str(error)) from None
     if options.json:

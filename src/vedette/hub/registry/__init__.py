@@ -11,7 +11,7 @@ from vedette.hub.registry.records import (
     UnknownIdentity,
 )
 from vedette.hub.registry.store import Registry
-from vedette.hub.registry.twins import Twin, TwinError
+from vedette.hub.registry.twins import Twin, TwinError, merge
 
 __all__ = [
     "Activity",
@@ -25,4 +25,5 @@ __all__ = [
     "Twin",
     "TwinError",
     "UnknownIdentity",
+    "merge",
 ]
