@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -83,6 +84,10 @@ class ConnectionString(msgspec.Struct, frozen=True):
         """Without the key: this value is printed in logs."""
         return f"ConnectionString(host={self.host!r}, identity={self.identity.client_id!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for `rich`, which would otherwise ask msgspec for all fields."""
+        return [("host", self.host), ("identity", self.identity.client_id)]
+
     @classmethod
     def parse(cls, text: str) -> ConnectionString:
         """Raises DialectError naming the part that is missing or wrong, never its value."""
@@ -150,6 +155,10 @@ class Token(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Without the signature."""
         return f"Token(resource={self.resource!r}, expiry={self.expiry!r}, policy={self.policy!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for `rich`."""
+        return [("resource", self.resource), ("expiry", self.expiry), ("policy", self.policy)]
 
     @classmethod
     def parse(cls, text: str) -> Token:
