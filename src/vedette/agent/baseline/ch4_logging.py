@@ -133,7 +133,7 @@ _SYSTEMD: Example = {"/usr/lib/systemd/systemd-journald": File("", 0o755)}
 
 
 def _journal(device: Device, key: str) -> Line | None:
-    """The line that decides a setting of journald: drop-ins of the distribution, then local ones, last wins."""
+    """The line that decides a setting of journald: the last, local drop-ins after the distribution's."""
     lines = device.lines_of("/usr/lib/systemd/journald.conf.d/*.conf", *_JOURNAL)
     chosen = [line for line in lines if line.text.partition("=")[0].strip() == key]
     return chosen[-1] if chosen else None
