@@ -12,10 +12,23 @@ import logging
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vedette.agent.collectors import Collector
+from vedette.agent.collectors.filesystem import FileSystemCollector
+from vedette.agent.collectors.firewall import FirewallCollector
+from vedette.agent.collectors.hardware import HardwareCollector
+from vedette.agent.collectors.heartbeat import HeartbeatCollector
+from vedette.agent.collectors.listening_ports import ListeningPortsCollector
+from vedette.agent.collectors.local_users import LocalUsersCollector
+from vedette.agent.collectors.log import LogCollector
+from vedette.agent.collectors.login import LoginCollector
 from vedette.agent.collectors.process import ProcessCollector
+from vedette.agent.collectors.sbom import SBoMCollector
+from vedette.agent.collectors.statistics import Gauges, StatisticsCollector
+from vedette.agent.collectors.system_information import SystemInformationCollector
 from vedette.agent.outbox import Outbox
 from vedette.agent.roster import Batch, Roster, Status
 from vedette.agent.schedule import Schedule
@@ -30,9 +43,23 @@ DRAIN_S = 3.0
 """How long a stopping agent waits for acknowledgements; what is not acknowledged stays in the outbox."""
 
 
-def all_collectors() -> list[Collector]:
-    """Every collector of this agent, in flow order. A new one is registered here and nowhere else."""
-    return [ProcessCollector()]
+def all_collectors(state: Path) -> list[Collector]:
+    """Every collector of this agent. A new one is registered here and nowhere else.
+
+    state: the directory in which some remember, across restarts, what they have told.
+    """
+    return [
+        ProcessCollector(),
+        LoginCollector(state / "login.json"),
+        FileSystemCollector(),
+        SystemInformationCollector(),
+        SBoMCollector(state),
+        ListeningPortsCollector(state),
+        LocalUsersCollector(state),
+        FirewallCollector(state),
+        HardwareCollector(state),
+        LogCollector(),
+    ]
 
 
 class Agent:
@@ -42,8 +69,18 @@ class Agent:
         self._local = local
         self._settings = load_cached(local.state)
         self._invalid: Mapping[str, str] = {}
+        self._units = 0
+        self._version = 0
+        self._statistics = StatisticsCollector(self._gauges)
         self._roster = Roster(
-            all_collectors() if collectors is None else collectors, clock=time.time, monotonic=time.monotonic
+            [
+                *(all_collectors(local.state) if collectors is None else collectors),
+                HeartbeatCollector(lambda: self._version),
+                self._statistics,  # last: it tells what became of the others in the same send
+            ],
+            clock=time.time,
+            monotonic=time.monotonic,
+            drained=self._record,
         )
         self._outbox = Outbox(local.state / "outbox.db", max_bytes=self._settings.outbox_bytes)
         self._uplink = Uplink(
@@ -98,6 +135,7 @@ class Agent:
             pass
 
     async def _flush(self, priorities: set[Priority]) -> None:
+        self._statistics.record("Outbox", losses=self._outbox.losses.take())
         self._keep(await self._roster.collect(priorities, self._settings))
 
     def _keep(self, batches: Sequence[Batch]) -> None:
@@ -108,7 +146,20 @@ class Agent:
             timezone=time.localtime().tm_gmtoff // 3600,
         ):
             self._outbox.put(message)
+            self._units += message.units
         self._uplink.wake()
+
+    def _record(self, batch: Batch) -> None:
+        """Tell the statistics what became of a collector's cycle."""
+        self._statistics.record(
+            batch.name,
+            events=len(batch.events),
+            hits=sum(event.hits for event in batch.events),
+            losses=batch.losses,
+        )
+
+    def _gauges(self) -> Gauges:
+        return Gauges(self._outbox.depth, self._outbox.bytes, self._units)
 
     async def _desired(self, document: dict[str, Any], version: int) -> None:
         """A desired document: send what is held, then apply it, or refuse it whole; report the verdict."""
@@ -119,6 +170,7 @@ class Agent:
             self._invalid = error.fields
         else:
             self._invalid = {}
+            self._version = version
             if wanted != self._settings:
                 await self._apply(wanted)
                 log.info("twin version %d applied", version)
@@ -146,9 +198,11 @@ async def collect_once(
 ) -> tuple[Sequence[Status], list[Batch]]:
     """One cycle without a hub: start the collectors (those named, or all), wait, stop them."""
     settings = settings or Settings()
-    chosen = [c for c in all_collectors() if only is None or c.name in only]
-    roster = Roster(chosen, clock=time.time, monotonic=time.monotonic)
-    await roster.start(settings)
-    status = roster.status()
-    await asyncio.sleep(seconds)
-    return status, await roster.stop()
+    with TemporaryDirectory(prefix="vedette-") as state:
+        chosen = [c for c in all_collectors(Path(state)) if only is None or c.name in only]
+        roster = Roster(chosen, clock=time.time, monotonic=time.monotonic)
+        await roster.start(settings)
+        status = roster.status()
+        await asyncio.sleep(seconds)
+        collected = await roster.collect(set(Priority), settings)
+        return status, collected + await roster.stop()

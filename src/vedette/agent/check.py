@@ -31,7 +31,7 @@ async def check(local: Local) -> list[Finding]:
 
 async def _collectors(local: Local) -> list[Finding]:
     settings = load_cached(local.state)
-    roster = Roster(all_collectors(), clock=time.time, monotonic=time.monotonic)
+    roster = Roster(all_collectors(local.state), clock=time.time, monotonic=time.monotonic)
     await roster.start(settings)
     findings = [
         Finding(f"collector {status.name}", status.state in ("running", "off"), status.source or status.state)

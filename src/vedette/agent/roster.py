@@ -61,7 +61,8 @@ class _Post:
 class Roster:
     """All collectors of an agent. Calls must not overlap: `agent.app` makes them one at a time.
 
-    clock: Unix seconds, for windows. monotonic: seconds, for back-off.
+    clock: Unix seconds, for windows. monotonic: seconds, for back-off. drained: told of each batch before
+    the next collector is drained.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Roster:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        drained: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
+        self._drained = drained
         self._posts = [_Post(collector) for collector in collectors]
         self._clock = clock
         self._monotonic = monotonic
@@ -152,7 +155,9 @@ class Roster:
         end = max(start, self._clock())
         post.since = end
         (collected,) = taken
-        return [Batch(post.collector.name, collected.events, Window(start, end), collected.losses)]
+        batch = Batch(post.collector.name, collected.events, Window(start, end), collected.losses)
+        self._drained(batch)
+        return [batch]
 
     async def _attempt(self, post: _Post, work: Awaitable[None]) -> bool:
         """Await a collector's work; True if it went well. Otherwise the collector is put on back-off."""

@@ -26,8 +26,10 @@ class Collector(Protocol):
     name: str
     """As in its twin settings: `Process` for `Process_Disabled`."""
 
-    source: str
-    """Which source is in use, for people: `eBPF`; with the reason, if a better one was not available."""
+    @property
+    def source(self) -> str:
+        """Which source is in use, for people: `eBPF`; with the reason, if a better one was not available."""
+        ...
 
     def enabled(self, settings: Settings) -> bool:
         """False if the twin switches it off."""

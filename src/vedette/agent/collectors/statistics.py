@@ -51,6 +51,7 @@ class StatisticsCollector(PeriodicCollector):
         self._gauges = gauges
         self._processor = processor
         self._clock = clock
+        self._settings = Settings()
         self._tallies: dict[str, Losses] = {}
         self._lost = Losses()
         self._told_processor = 0.0
