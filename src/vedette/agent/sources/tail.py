@@ -47,6 +47,10 @@ class Position(msgspec.Struct, frozen=True):
     head: str
 
 
+NOWHERE = Position(0, 0, "")
+"""In no file yet. No file has inode 0."""
+
+
 def whole_lines(chunk: bytes) -> int:
     """How many bytes of `chunk` are complete lines."""
     return chunk.rfind(b"\n") + 1
@@ -92,10 +96,10 @@ class Tail:
         """Whether there is a file to read."""
         return self._fd is not None
 
-    def position(self) -> Position | None:
-        """Where reading would go on; None before there was a file."""
+    def position(self) -> Position:
+        """Where reading would go on: in a file that is not there yet, at its beginning."""
         if self._fd is None:
-            return None
+            return NOWHERE
         return Position(os.fstat(self._fd).st_ino, self._offset, _digest(self._fd, min(HEAD, self._offset)))
 
     def changed(self) -> bool:
@@ -134,7 +138,8 @@ class Tail:
                 self._offset = position.offset
                 return
             self.close()
-        log.info("%s was rotated away or cut while the agent was not running", self.path)
+        if position != NOWHERE:
+            log.info("%s was rotated away or cut while the agent was not running", self.path)
         self._open(self.path)
 
     def _siblings(self) -> list[Path]:
@@ -213,3 +218,26 @@ class Tail:
             return False
         self.close()
         return self._open(self.path)
+
+
+class Followed:
+    """What all sources that read one growing file have in common."""
+
+    tail: Tail
+
+    @property
+    def problem(self) -> str:
+        """Why the file cannot be read now; empty if it can, or is just not there."""
+        return self.tail.problem
+
+    def changed(self) -> bool:
+        """Whether there may be something new: cheap, fit for polling."""
+        return self.tail.changed()
+
+    def position(self) -> Position:
+        """Where reading would go on."""
+        return self.tail.position()
+
+    def close(self) -> None:
+        """Release the file."""
+        self.tail.close()
