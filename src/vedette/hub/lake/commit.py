@@ -26,11 +26,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from vedette.hub.lake import durable
-from vedette.hub.lake.errors import CommitFailed, CommitInDoubt
+from vedette.hub.lake.errors import CommitFailed, CommitInDoubt, reason
 from vedette.hub.lake.tables import PARTITION, DeadLetter, RawEvent, Table, arrow_schema, open_table
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,10 @@ while it waits: 100 MB at most."""
 SETTLE_RETRY_S = 1.0
 """Pause between attempts to find out what became of a commit in doubt."""
 
+ATTEMPTS = 5
+"""Tries of one append. delta-rs takes no append for blind: one that meets retention dropping a day between
+its reading of the log and its commit is refused as a conflict, and succeeds on the log as it is then."""
+
 COMPRESSION = "zstd"
 """Level 1 made files of 2.5 MB where snappy made 4.2, at the same speed."""
 
@@ -55,7 +59,7 @@ STORAGE_ERRORS = (OSError, DeltaError, pa.ArrowException)
 
 Row = RawEvent | DeadLetter
 
-_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """Log clean-up is maintenance's: it may take long, and a commit must not."""
 
 
@@ -96,6 +100,7 @@ class TableWriter:
         self._synced = self._table.version()
         self._writer = f"vedette-{uuid.uuid4().hex}"
         self._sequence = 0
+        self._sync_failed = False
         self._doubt: _Doubt | None = None
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -106,36 +111,51 @@ class TableWriter:
             adds = [self._write(group, files) for group in _by_day(rows)]
         except STORAGE_ERRORS as error:
             self._discard(files)
-            raise CommitFailed(str(error)) from error
+            raise CommitFailed(reason(error)) from error
         self._sequence += 1
         self._doubt = _Doubt(self._sequence, files)
-        try:
-            self._commit(adds)
-            self._table.update_incremental()
-            self._sync()
-        except STORAGE_ERRORS as error:
-            log.warning("commit to %s failed: %s", self.root, error)
-            if not self.settle():
-                raise CommitFailed(str(error)) from error
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._commit(adds)
+                self._table.update_incremental()
+                self._sync()
+                break
+            except STORAGE_ERRORS as error:
+                log.debug("commit to %s failed: %s", self.root, reason(error))
+                if self._reread():
+                    break
+                if attempt == ATTEMPTS or not isinstance(error, CommitFailedError):
+                    self._withdraw()
+                    raise CommitFailed(reason(error)) from error
         self._doubt = None
 
     def settle(self) -> bool:
-        """Whether the commit in doubt is in the table; it is durable then, and discarded otherwise.
+        """Whether the commit in doubt is in the table; it is durable then, and withdrawn otherwise.
 
         Raises CommitInDoubt while that cannot be told.
         """
+        stored = self._reread()
+        if not stored:
+            self._withdraw()
+        self._doubt = None
+        return stored
+
+    def _reread(self) -> bool:
+        """Open the table anew; whether it holds, durably, the commit in doubt. Raises CommitInDoubt."""
         assert self._doubt is not None, "nothing is in doubt"
         try:
             self._table = DeltaTable(self.root)
             stored = (self._table.transaction_version(self._writer) or 0) >= self._doubt.sequence
             if stored:
-                self._sync(again=True)
+                self._sync()
         except STORAGE_ERRORS as error:
-            raise CommitInDoubt(str(error)) from error
-        if not stored:
-            self._discard(self._doubt.files)
-        self._doubt = None
+            raise CommitInDoubt(reason(error)) from error
         return stored
+
+    def _withdraw(self) -> None:
+        assert self._doubt is not None, "nothing is in doubt"
+        self._discard(self._doubt.files)
+        self._doubt = None
 
     def _write(self, rows: Sequence[Row], files: list[str]) -> AddAction:
         """One sorted parquet file with the rows of one day, synced."""
@@ -159,12 +179,15 @@ class TableWriter:
             self._schema,
             PARTITION,
             commit_properties=CommitProperties(app_transactions=[marker]),
-            post_commithook_properties=_HOOKS,
+            post_commithook_properties=HOOKS,
         )
 
-    def _sync(self, *, again: bool = False) -> None:
-        version = self._table.version()
+    def _sync(self) -> None:
+        """Force the log to disk up to the table's version."""
+        version, again = self._table.version(), self._sync_failed
+        self._sync_failed = True
         durable.sync_log(self.root, self._synced + 1, version, again=again)
+        self._sync_failed = False
         self._synced = version
 
     def _discard(self, files: list[str]) -> None:
@@ -292,4 +315,4 @@ class GroupCommit:
         if not self.state.failing:
             log.error("commits to %s fail: %s", self._writer.root.name, error)
         self.state.failures += 1
-        self.state.failing = str(error) or type(error).__name__
+        self.state.failing = reason(error)

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -54,14 +55,12 @@ def sync_log(table: Path, first: int, last: int, *, again: bool = False) -> None
     """
     directory = table / LOG
     force = rewrite if again else sync
-    checkpointed = False
-    for version in range(first, last + 1):
-        for name in (f"{version:020d}.json", f"{version:020d}.checkpoint.parquet"):
-            if (directory / name).exists():
-                force(directory / name)
-                checkpointed |= not name.endswith(".json")
-    if checkpointed:
-        force(directory / LAST_CHECKPOINT)
+    names = [
+        f"{v:020d}{suffix}" for v in range(first, last + 1) for suffix in (".json", ".checkpoint.parquet")
+    ]
+    for name in (*names, LAST_CHECKPOINT):
+        with suppress(FileNotFoundError):
+            force(directory / name)
     sync(directory)
 
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+_DRAWING = re.compile(r"\x1b\[[0-9;]*m|↳")
+
+
+def reason(error: Exception) -> str:
+    """An error in one line: delta-rs draws its causes over several, in colour."""
+    return " ".join(_DRAWING.sub("", str(error)).split()) or type(error).__name__
+
 
 class CommitFailed(Exception):
     """Rows are certainly not in the lake; the text says why. Storing them again is safe."""
