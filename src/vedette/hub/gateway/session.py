@@ -16,6 +16,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
+from vedette.hub.gateway.journal import Warnings
 from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.mqtt import (
     FAILURE,
@@ -78,6 +79,7 @@ class Hub(Protocol):
 
     registry: Registry
     room: Room
+    warnings: Warnings
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""
@@ -165,7 +167,7 @@ class Session:
         try:
             request = read_topic(packet.topic, self.identity)
         except ForbiddenTopic:
-            log.warning("%s: publishes to %s", self.link.peer, printable(packet.topic))
+            self._hub.warnings.write("%s: publishes to %s", self.link.peer, printable(packet.topic))
             raise
         slot = _Slot(packet.packet_id)
         match request:
@@ -231,7 +233,7 @@ class Session:
         granted = {text for text, _ in packet.filters if may_subscribe(text, self.identity)}
         for text, _ in packet.filters:
             if text not in granted:
-                log.warning("%s: subscribes to %s", self.identity.client_id, printable(text))
+                self._hub.warnings.write("%s: subscribes to %s", self.link.peer, printable(text))
         await self._resubscribe(self._subscriptions | granted)
         codes = (min(qos, 1) if text in granted else FAILURE for text, qos in packet.filters)
         self.link.send(Suback(packet.packet_id, tuple(codes)))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.registry.feed import ChangeFeed
@@ -109,9 +109,8 @@ class Registry:
             _row(session, identity)
             family = _family(session, identity)
             _announce(session, family)
-            for table in (TwinRow, IdentityRow):
-                for member in family:
-                    session.execute(delete(table).where(_is(table, member)))
+            for member in family:
+                session.execute(delete(IdentityRow).where(_is(member)))  # its twin goes with it
 
     def list(self, limit: int = 100, after: Identity | None = None) -> Sequence[Device]:
         """A page of identities in the order of their ids, starting behind `after`. At most MAX_PAGE."""
@@ -163,7 +162,7 @@ class Registry:
         """
         with self._write.begin() as session:
             for identity, seen in activity.items():
-                where = [_is(IdentityRow, identity)]
+                where = [_is(identity)]
                 if not seen.connected:
                     where.append(IdentityRow.gateway == gateway)
                 session.execute(
@@ -200,8 +199,8 @@ def _key(identity: Identity) -> tuple[str, str]:
     return identity.device_id, identity.module_id
 
 
-def _is(table: type[IdentityRow | TwinRow], identity: Identity) -> Any:
-    return (table.device_id == identity.device_id) & (table.module_id == identity.module_id)
+def _is(identity: Identity) -> ColumnElement[bool]:
+    return and_(IdentityRow.device_id == identity.device_id, IdentityRow.module_id == identity.module_id)
 
 
 def _row(session: Session, identity: Identity) -> IdentityRow:

@@ -1,0 +1,72 @@
+"""A module client made of the official SDK, driven by JSON lines. Runs in the SDK's own environment.
+
+Arguments: connection string, path of the authority's certificate, port. Input: one `{"do": …, "with": […]}` a
+line. Output: one `{"event": …, …}` a line, the outcome of a command or something that came by itself.
+"""
+
+import json
+import sys
+import threading
+
+import paho.mqtt.client
+from azure.iot.device import IoTHubModuleClient, Message
+from azure.iot.device.exceptions import ClientError
+
+connection_string, authority, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+
+mouth = threading.Lock()
+
+
+def say(event, **more):
+    with mouth:
+        print(json.dumps({"event": event, **more}), flush=True)
+
+
+# The SDK has no setting for the port, and 8883 may be taken on this machine.
+connect_to = paho.mqtt.client.Client.connect
+
+
+def connect_to_our_port(self, host, port_, keepalive):
+    assert port_ == 8883
+    return connect_to(self, host, port, keepalive)
+
+
+paho.mqtt.client.Client.connect = lambda self, host, port, keepalive: connect_to_our_port(
+    self, host, port, keepalive
+)
+
+with open(authority) as file:
+    client = IoTHubModuleClient.create_from_connection_string(
+        connection_string, server_verification_cert=file.read(), connection_retry_interval=1
+    )
+client.on_connection_state_change = lambda: say("connection", connected=client.connected)
+
+
+def listen():
+    """Subscribe to desired changes; the SDK connects for it."""
+    client.on_twin_desired_properties_patch_received = lambda patch: say("desired", patch=patch)
+
+
+def send(text, properties, message_id):
+    message = Message(text, message_id=message_id, content_encoding="utf-8", content_type="application/json")
+    message.custom_properties.update(properties)
+    client.send_message(message)
+
+
+COMMANDS = {
+    "connect": client.connect,
+    "listen": listen,
+    "send": send,
+    "twin": client.get_twin,
+    "report": client.patch_twin_reported_properties,
+    "shutdown": client.shutdown,
+}
+
+for line in sys.stdin:
+    command = json.loads(line)
+    name, arguments = command.pop("do"), command.pop("with", [])
+    try:
+        say(name, result=COMMANDS[name](*arguments))
+    except ClientError as error:
+        say(name, error=type(error).__name__, cause=str(error.__cause__))

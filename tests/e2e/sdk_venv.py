@@ -1,0 +1,45 @@
+"""The virtual environment of the official device SDK, apart from ours: it pins an older paho-mqtt.
+
+Run as a program it prepares the environment and prints its interpreter.
+"""
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+REQUIREMENT = "azure-iot-device==2.14.0"
+HOME = Path(__file__).parents[2] / ".venv-sdk"
+
+
+class CannotInstall(Exception):
+    """The SDK is not to be had here; the text says why."""
+
+
+def interpreter() -> Path:
+    """The environment's Python; made on the first call. Raises CannotInstall."""
+    HOME.mkdir(exist_ok=True)
+    with (HOME / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        python = HOME / "bin" / "python"
+        if not _has_sdk(python):
+            _run([sys.executable, "-m", "venv", "--clear", str(HOME)])
+            _run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT])
+        return python
+
+
+def _has_sdk(python: Path) -> bool:
+    name, _, version = REQUIREMENT.partition("==")
+    code = f"import sys, importlib.metadata as m; sys.exit(m.version({name!r}) != {version!r})"
+    return python.exists() and subprocess.run([str(python), "-c", code], capture_output=True).returncode == 0
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise CannotInstall(f"{REQUIREMENT} cannot be installed: {last}")
+
+
+if __name__ == "__main__":
+    print(interpreter())
