@@ -12,10 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vedette.agent.sources import rtnetlink
+from vedette.agent.sources import Overrun, rtnetlink
 from vedette.agent.sources.rtnetlink import (
     LinkWatch,
-    Overrun,
     addresses,
     attributes,
     links,

@@ -8,3 +8,7 @@ class Unavailable(Exception):
         self.reason = reason
         self.remedy = remedy
         super().__init__(f"{reason} ({remedy})" if remedy else reason)
+
+
+class Overrun(Exception):
+    """Messages came faster than they were read, and some are lost. The present state has to be asked for."""

@@ -206,9 +206,8 @@ class WatchedTree:
         try:
             self._kernel = Inotify(cache_size=READ_BUFFER, sync_timeout=0)
         except OSError as error:
-            raise Unavailable(
-                f"inotify: {error.strerror}; raise fs.inotify.max_user_instances or the limit of open files"
-            ) from error
+            remedy = "raise fs.inotify.max_user_instances or the limit of open files"
+            raise Unavailable(f"inotify: {error.strerror}", remedy=remedy) from error
         self._survey(since)
 
     def _survey(self, since: int | None) -> None:

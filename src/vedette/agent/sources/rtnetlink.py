@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from vedette.agent.sources import Overrun
+
 MAX_DATAGRAM = 65_536
 """Bytes taken of one datagram. The kernel fills dumps in pieces of at most 32 KB; changes are smaller."""
 
@@ -95,10 +97,6 @@ class LinkChange(NamedTuple):
 
     link: Link
     gone: bool
-
-
-class Overrun(Exception):
-    """Changes were lost because they came faster than they were read. A new dump tells the state."""
 
 
 def messages(data: bytes) -> Iterator[tuple[int, memoryview]]:
