@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
+from vedette.agent.baseline.programs import PROGRAM_SECONDS
 from vedette.agent.baseline.tree import Stat, Tree
 
 MAX_FILE_BYTES = 1 << 20
@@ -139,9 +140,9 @@ class Device:
             elif self.exists(path):
                 yield path
 
-    def run(self, *argv: str) -> str | None:
-        """Output of a program on the running system; None where there is none to ask."""
-        return self.tree.run(argv)
+    def run(self, *argv: str, seconds: float = PROGRAM_SECONDS) -> str | None:
+        """What a program of the running system prints; None where there is no answer."""
+        return self.tree.run(argv, seconds)
 
 
 _T = TypeVar("_T")

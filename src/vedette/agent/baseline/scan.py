@@ -92,7 +92,9 @@ def identify(device: Device, group: str, number: str) -> str:
 def bounded(evidence: tuple[str, ...]) -> tuple[str, ...]:
     """Evidence cut to its bounds, printable, and saying so if there was more."""
     kept = tuple(
-        "".join(sign if sign.isprintable() else "�" for sign in line[:EVIDENCE_CHARS])
+        "".join(
+            sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in line[:EVIDENCE_CHARS]
+        )
         for line in evidence[:EVIDENCE_LINES]
     )
     more = len(evidence) - len(kept)

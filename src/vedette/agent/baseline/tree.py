@@ -7,21 +7,12 @@ belong to the tree: `/etc/passwd` of a tree at `/mnt/image` is `/mnt/image/etc/p
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
-PROGRAM_SECONDS = 20.0
-"""Patience with a program: `nft` with 10,000 rules takes about one second."""
-
-PROGRAM_CHARS = 1_000_000
-"""Output of a program that is looked at; the rest is cut."""
-
-PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are searched; the agent's own PATH may be shorter under an init script."""
+from vedette.agent.baseline.programs import output_of
 
 
 class Stat(NamedTuple):
@@ -72,8 +63,8 @@ class Tree(Protocol):
         """Names in a directory, in any order."""
         ...
 
-    def run(self, argv: Sequence[str]) -> str | None:
-        """Output of a program that succeeded; None if it is not there, failed, or took too long."""
+    def run(self, argv: Sequence[str], seconds: float) -> str | None:
+        """What a program prints within so many seconds; None where there is no answer."""
         ...
 
 
@@ -113,24 +104,9 @@ class DiskTree:
         except (FileNotFoundError, NotADirectoryError):
             return
 
-    def run(self, argv: Sequence[str]) -> str | None:
+    def run(self, argv: Sequence[str], seconds: float) -> str | None:
         """See `Tree`. Nothing is run for a tree that is not the running system."""
-        program = shutil.which(argv[0], path=PROGRAM_PATH) if self._live else None
-        if program is None:
-            return None
-        try:
-            done = subprocess.run(
-                [program, *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=PROGRAM_SECONDS,
-                check=True,
-                env={"PATH": PROGRAM_PATH, "LC_ALL": "C"},
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout[:PROGRAM_CHARS].decode(errors="replace")
+        return output_of(argv, seconds) if self._live else None
 
 
 class File(NamedTuple):
@@ -202,7 +178,7 @@ class MemoryTree:
         below = (name.removeprefix(inside) for name in self._nodes if name.startswith(inside))
         return (name for name in below if name and "/" not in name)
 
-    def run(self, argv: Sequence[str]) -> str | None:
+    def run(self, argv: Sequence[str], seconds: float) -> str | None:
         """See `Tree`: what the example says that the program prints."""
         return self._outputs.get(" ".join(argv))
 
