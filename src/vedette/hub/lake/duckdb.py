@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS, Table
+from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS, Table, live
 from vedette.wire.events import EVENT_TYPES, EventType, pascal
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def connect(lake: Path, bounds: Confinement) -> DuckDBPyConnection:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(
-        f"SET allowed_paths = {_literal([name for names in files.values() for name in names])}"
-    )
+    connection.execute(f"SET allowed_paths = {_literal([*files[RAW_EVENTS], *files[DEAD_LETTERS]])}")
     connection.execute("SET enable_external_access = false")
     for table, names in files.items():
         connection.execute(f"CREATE VIEW {table.name} AS {_scan(table, names)}")
@@ -111,7 +109,7 @@ def live_files(table: Path) -> list[str]:
 
     if not DeltaTable.is_deltatable(str(table)):
         return []
-    return DeltaTable(table).file_uris()
+    return [str(table.absolute() / file.name) for file in live(DeltaTable(table))]
 
 
 def _literal(texts: list[str]) -> str:

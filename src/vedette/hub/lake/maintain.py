@@ -19,13 +19,22 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vedette.hub.lake import durable
 from vedette.hub.lake.errors import reason
-from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS, TABLES, Table, arrow_schema
+from vedette.hub.lake.tables import (
+    DEAD_LETTERS,
+    PARTITION,
+    RAW_EVENTS,
+    TABLES,
+    DataFile,
+    Table,
+    arrow_schema,
+    live,
+)
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -59,14 +68,6 @@ ATTEMPTS = 50
 SPILL = ".spill"
 
 
-class DataFile(NamedTuple):
-    """A live data file: its name below the table's directory, and its rows."""
-
-    name: str
-    day: str
-    rows: int
-
-
 class Maintained(msgspec.Struct):
     """What maintenance did so far.
 
@@ -81,13 +82,6 @@ class Maintained(msgspec.Struct):
     conflicts: int = 0
     overtaken: int = 0
     failing: str = ""
-
-
-def live(table: DeltaTable) -> list[DataFile]:
-    """The table's live data files."""
-    actions = table.get_add_actions(flatten=True)
-    columns = (actions[name].to_pylist() for name in ("path", f"partition.{PARTITION}", "num_records"))
-    return [DataFile(name, str(day), rows or 0) for name, day, rows in zip(*columns, strict=True)]
 
 
 def plan(files: Iterable[DataFile], today: date) -> list[list[DataFile]]:

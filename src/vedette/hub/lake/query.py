@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from vedette.hub.lake.duckdb import Confinement, connect
-from vedette.hub.lake.errors import QueryError
+from vedette.hub.lake.errors import QueryError, reason
 from vedette.hub.lake.kql import translate
 
 if TYPE_CHECKING:
@@ -75,8 +75,14 @@ class Lake:
 
 @contextmanager
 def _open(path: Path, limits: Limits) -> Iterator[DuckDBPyConnection]:
+    import duckdb
+    from deltalake.exceptions import DeltaError
+
     threads = max(1, min(limits.threads, os.cpu_count() or 1))
-    connection = connect(path, Confinement(limits.memory_bytes, threads))
+    try:
+        connection = connect(path, Confinement(limits.memory_bytes, threads))
+    except (OSError, DeltaError, duckdb.Error) as error:
+        raise QueryError(f"the lake cannot be read: {reason(error)}") from error
     try:
         yield connection
     finally:

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from hashlib import blake2b
 from pathlib import Path
 
-from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS
+from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, live
 
 REMEMBERED = 1_000_000
 """Messages remembered, the newest, at about 110 bytes each. Beyond it the oldest quarter is forgotten;
@@ -73,7 +73,7 @@ def _messages(table: Path, today: date, where: str, limit: int) -> list[tuple[st
     from deltalake import DeltaTable
 
     first = (today - timedelta(days=REMEMBERED_DAYS - 1)).isoformat()
-    files = DeltaTable(table).file_uris(file_pruning_predicate=[(PARTITION, ">=", first)])
+    files = [str(table / file.name) for file in live(DeltaTable(table)) if file.day >= first]
     if not files:
         return []
     with duckdb.connect() as connection:

@@ -107,6 +107,21 @@ DEAD_LETTERS = Table("dead_letters", DeadLetter)
 TABLES = (RAW_EVENTS, DEAD_LETTERS)
 
 
+class DataFile(NamedTuple):
+    """A live data file: its name below the table's directory, its partition, its rows."""
+
+    name: str
+    day: str
+    rows: int
+
+
+def live(table: DeltaTable) -> list[DataFile]:
+    """The data files that the table's log names."""
+    actions = table.get_add_actions(flatten=True)
+    columns = (actions[name].to_pylist() for name in ("path", f"partition.{PARTITION}", "num_records"))
+    return [DataFile(name, str(day), rows or 0) for name, day, rows in zip(*columns, strict=True)]
+
+
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's Arrow schema, partition column last."""
     import pyarrow as pa
