@@ -253,7 +253,7 @@ class ListeningPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class ListeningPorts(Snapshot, frozen=True, kw_only=True):
     """Every TCP and UDP port that the device listens on."""
 
-    ports: tuple[ListeningPort, ...] = ()
+    ports: Annotated[tuple[ListeningPort, ...], doc("The ports that this part lists.")] = ()
 
 
 class LocalUser(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -275,7 +275,7 @@ class LocalUser(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LocalUsers(Snapshot, frozen=True, kw_only=True):
     """The accounts of the device."""
 
-    users: tuple[LocalUser, ...] = ()
+    users: Annotated[tuple[LocalUser, ...], doc("The accounts that this part lists.")] = ()
 
 
 class FirewallRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -303,7 +303,7 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class FirewallConfiguration(Snapshot, frozen=True, kw_only=True):
     """The packet filter's chains and rules. No rules at all: nothing is filtered."""
 
-    rules: tuple[FirewallRule, ...] = ()
+    rules: Annotated[tuple[FirewallRule, ...], doc("The rules and policies that this part lists.")] = ()
 
 
 class HardwareDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -324,7 +324,7 @@ class HardwareDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class ConnectedHardware(Snapshot, frozen=True, kw_only=True):
     """The devices on the PCI and USB buses."""
 
-    devices: tuple[HardwareDevice, ...] = ()
+    devices: Annotated[tuple[HardwareDevice, ...], doc("The devices that this part lists.")] = ()
 
 
 @event_type("Heartbeat", category=Category.PERIODIC, kind=Kind.OPERATIONAL)
@@ -343,7 +343,7 @@ class Heartbeat(Payload, frozen=True, kw_only=True):
 class Log(Payload, frozen=True, kw_only=True):
     """A warning or error of the agent itself, and how often it was logged."""
 
-    level: Literal["WARNING", "ERROR", "CRITICAL"]
+    level: Annotated[Literal["WARNING", "ERROR", "CRITICAL"], doc("How grave the agent takes it to be.")]
     logger: Annotated[str, doc("The part of the agent that speaks.")]
     template: Annotated[str, doc("The message before its arguments are filled in: what it is told by.")]
     message: Annotated[str, doc("The message as it was first logged.")]
@@ -387,8 +387,8 @@ class FileSystem(Payload, frozen=True, kw_only=True):
 class Peripheral(Payload, frozen=True, kw_only=True):
     """A USB device or an Ethernet link that came or went."""
 
-    action_type: Literal["Connection", "Disconnection"]
-    peripheral_type: Literal["USB", "Ethernet"]
+    action_type: Annotated[Literal["Connection", "Disconnection"], doc("What happened.")]
+    peripheral_type: Annotated[Literal["USB", "Ethernet"], doc("What it happened to.")]
     cause: Annotated[
         Literal["device", "carrier"],
         doc("`device`: it appeared or disappeared. `carrier`: an Ethernet link was gained or lost."),
@@ -400,13 +400,13 @@ class Peripheral(Payload, frozen=True, kw_only=True):
         UInt | None, doc("The kernel's number of a USB device on its bus; new with each connection.")
     ] = None
     device_class: Annotated[UInt | None, doc("USB class; 0: each interface has its own.")] = None
-    device_subclass: UInt | None = None
-    device_protocol: UInt | None = None
+    device_subclass: Annotated[UInt | None, doc("USB subclass, within device_class.")] = None
+    device_protocol: Annotated[UInt | None, doc("USB protocol, within device_subclass.")] = None
     interface_class: Annotated[
         UInt | None, doc("Class of the first USB interface, where device_class is 0.")
     ] = None
-    interface_subclass: UInt | None = None
-    interface_protocol: UInt | None = None
+    interface_subclass: Annotated[UInt | None, doc("Its subclass, within interface_class.")] = None
+    interface_protocol: Annotated[UInt | None, doc("Its protocol, within interface_subclass.")] = None
     interfaces: Annotated[
         tuple[str, ...],
         doc("Where device_class is 0: all interfaces as `class/subclass/protocol`, decimal."),
