@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vedette.hub.gateway import Gateway
-from vedette.hub.gateway.mqtt import CLIENT, Connack, Connect, ConnectCode, Packet, Receiver, encode
+from vedette.hub.gateway.mqtt import CLIENT, Receiver, encode
+from vedette.hub.gateway.packets import Connack, Connect, ConnectCode, Packet
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Device, Registry
 from vedette.hub.tls import Pki, ensure_pki, server_context

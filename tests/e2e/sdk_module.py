@@ -7,10 +7,11 @@ line. Output: one `{"event": …, …}` a line, the outcome of a command or some
 import json
 import sys
 import threading
+import time
 
 import paho.mqtt.client
 from azure.iot.device import IoTHubModuleClient, Message
-from azure.iot.device.exceptions import ClientError
+from azure.iot.device.exceptions import ClientError, NoConnectionError
 
 connection_string, authority, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -51,7 +52,11 @@ def listen():
 def send(text, properties, message_id):
     message = Message(text, message_id=message_id, content_encoding="utf-8", content_type="application/json")
     message.custom_properties.update(properties)
-    client.send_message(message)
+    while True:
+        try:
+            return client.send_message(message)
+        except NoConnectionError:  # the SDK keeps nothing while it is offline: that is the application's task
+            time.sleep(0.1)
 
 
 COMMANDS = {

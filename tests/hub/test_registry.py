@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.hub.registry import (
@@ -26,6 +26,9 @@ from vedette.hub.registry import (
 from vedette.hub.registry.records import CHANGES_PAGE
 from vedette.hub.registry.twins import MAX_DEPTH, MAX_SECTION_BYTES, checked, merge
 from vedette.wire.iothub import Identity
+
+untimed = settings(deadline=None)
+"""Examples may take long on a busy machine."""
 
 DEVICE, MODULE = Identity("pump"), Identity("pump", "vedette")
 
@@ -225,6 +228,7 @@ def model(target: Any, patch: Any) -> Any:
     return result
 
 
+@untimed
 @given(documents, documents)
 def test_merge_is_that_of_the_standard(target: dict[str, Any], patch: dict[str, Any]):
     """For any two documents, and neither is changed by it."""
@@ -293,6 +297,7 @@ def test_a_section_cannot_grow_by_small_patches(registry: Registry):
     assert len(registry.twin(MODULE).reported) == 7
 
 
+@untimed
 @given(st.dictionaries(st.text(max_size=5), values, max_size=3))
 def test_checked_keys_hold_nothing_forbidden(patch: dict[str, Any]):
     """Whatever passes has no key that the service would refuse."""

@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from vedette.hub.gateway.auth import Refused, check, read_claim
-from vedette.hub.gateway.mqtt import Connect, ConnectCode
+from vedette.hub.gateway.packets import Connect, ConnectCode
 from vedette.hub.registry import Device
 from vedette.wire.iothub import Identity, make_token, signature, username
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from gateway_rig import DEVICE, HOST, MODULE, PATIENCE_S, Client, Rig, pki, running
 from vedette.hub.gateway import link, server, session
-from vedette.hub.gateway.mqtt import (
+from vedette.hub.gateway.mqtt import encode
+from vedette.hub.gateway.packets import (
     FAILURE,
     Connack,
     ConnectCode,
@@ -30,7 +31,6 @@ from vedette.hub.gateway.mqtt import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-    encode,
 )
 from vedette.hub.registry import Registry
 from vedette.wire.iothub import (

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from vedette.hub.gateway.mqtt import Connect, ConnectCode
+from vedette.hub.gateway.packets import Connect, ConnectCode
 from vedette.hub.gateway.topics import path_of, same
 from vedette.hub.registry import Device
 from vedette.wire.iothub import DialectError, Identity, Token

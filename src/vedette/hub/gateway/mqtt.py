@@ -13,7 +13,7 @@ Rules.
 3. Whatever a peer sends, the outcome is packets and then perhaps one `Violation`, always the same
    ones however the bytes were cut. After a violation nothing more is read.
 4. Reasons of violations are fixed texts: they may be counted and logged.
-5. Decoding is linear: a byte is copied once into the buffer and once into its packet.
+5. Decoding is linear: each byte is copied a fixed number of times, however it comes.
 
 Left out on purpose: QoS 2 (the dialect closes the connection), retained messages (nothing is retained) and
 wills (read, bounded and forgotten: a silent device is noticed by the hub anyway).
@@ -24,10 +24,25 @@ Source: OASIS MQTT 3.1.1; numbers in brackets are its conformance statements.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
+from vedette.hub.gateway.packets import (
+    FAILURE,
+    Connack,
+    Connect,
+    ConnectCode,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+)
 
 MAX_PAYLOAD_BYTES = 262_144
 """Device-to-cloud limit of the real service."""
@@ -37,27 +52,13 @@ MAX_TOPIC_BYTES = 16_384
 
 MAX_CONNECT_BYTES = 8_192
 """Ids of 128 characters, a user name with product information and a token take about 2,000 bytes. This is
-all that a stranger can make us keep."""
+all that is waited for from a stranger."""
 
 MAX_FILTERS = 16
 """Topic filters of one SUBSCRIBE or UNSUBSCRIBE; the dialect has five."""
 
 MAX_FILTER_BYTES = 1_024
 """A filter: two ids of 128 characters, each percent-encoded to at most three bytes, and fixed text."""
-
-FAILURE = 0x80
-"""Return code of SUBACK for a filter that is not granted."""
-
-
-class ConnectCode(IntEnum):
-    """Return codes of CONNACK [3.2.2.3]."""
-
-    ACCEPTED = 0
-    BAD_PROTOCOL = 1
-    BAD_CLIENT_ID = 2
-    UNAVAILABLE = 3
-    BAD_CREDENTIALS = 4
-    NOT_AUTHORIZED = 5
 
 
 class Violation(Exception):
@@ -67,98 +68,6 @@ class Violation(Exception):
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
-
-
-class Connect(msgspec.Struct, frozen=True):
-    """CONNECT. keep_alive: seconds, 0 for none."""
-
-    client_id: str
-    username: str | None = None
-    password: bytes | None = None
-    keep_alive: int = 0
-    clean_session: bool = True
-
-    def __repr__(self) -> str:
-        """Without the password."""
-        return f"Connect(client_id={self.client_id!r}, username={self.username!r})"
-
-
-class Connack(msgspec.Struct, frozen=True):
-    """CONNACK."""
-
-    code: ConnectCode
-    session_present: bool = False
-
-
-class Publish(msgspec.Struct, frozen=True):
-    """PUBLISH. packet_id is 0 exactly when qos is 0."""
-
-    topic: str
-    payload: bytes = b""
-    qos: int = 0
-    packet_id: int = 0
-    dup: bool = False
-    retain: bool = False
-
-
-class Puback(msgspec.Struct, frozen=True):
-    """PUBACK."""
-
-    packet_id: int
-
-
-class Subscribe(msgspec.Struct, frozen=True):
-    """SUBSCRIBE: (filter, requested QoS) pairs."""
-
-    packet_id: int
-    filters: tuple[tuple[str, int], ...]
-
-
-class Suback(msgspec.Struct, frozen=True):
-    """SUBACK: the granted QoS, or FAILURE, of each filter in order."""
-
-    packet_id: int
-    codes: tuple[int, ...]
-
-
-class Unsubscribe(msgspec.Struct, frozen=True):
-    """UNSUBSCRIBE."""
-
-    packet_id: int
-    filters: tuple[str, ...]
-
-
-class Unsuback(msgspec.Struct, frozen=True):
-    """UNSUBACK."""
-
-    packet_id: int
-
-
-class Pingreq(msgspec.Struct, frozen=True):
-    """PINGREQ."""
-
-
-class Pingresp(msgspec.Struct, frozen=True):
-    """PINGRESP."""
-
-
-class Disconnect(msgspec.Struct, frozen=True):
-    """DISCONNECT."""
-
-
-Packet: TypeAlias = (
-    Connect
-    | Connack
-    | Publish
-    | Puback
-    | Subscribe
-    | Suback
-    | Unsubscribe
-    | Unsuback
-    | Pingreq
-    | Pingresp
-    | Disconnect
-)
 
 
 class State(Enum):

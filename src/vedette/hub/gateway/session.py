@@ -18,7 +18,8 @@ import msgspec
 
 from vedette.hub.gateway.journal import Warnings
 from vedette.hub.gateway.link import Link
-from vedette.hub.gateway.mqtt import (
+from vedette.hub.gateway.mqtt import Violation
+from vedette.hub.gateway.packets import (
     FAILURE,
     Disconnect,
     Packet,
@@ -30,7 +31,6 @@ from vedette.hub.gateway.mqtt import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-    Violation,
 )
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.topics import (
