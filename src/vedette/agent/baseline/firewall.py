@@ -132,6 +132,8 @@ def _flattened(hook: str, chain: str, bodies: dict[str, list[str]]) -> Iterator[
 def _jumped(hook: str, chain: str, bodies: dict[str, list[str]], seen: set[str]) -> Iterator[Rule]:
     seen.add(chain)
     for text in bodies.get(chain, []):
+        if text.startswith("policy "):
+            continue
         yield Rule(hook, text)
         jump = re.search(r"\b(?:jump|goto) (\S+)|-[jg] (\S+)$", text)
         target = (jump[1] or jump[2]) if jump else ""
