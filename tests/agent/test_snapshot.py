@@ -13,6 +13,7 @@ from vedette.agent.collectors import snapshot
 from vedette.agent.collectors.snapshot import MAX_ITEMS, PART_BYTES, Part, SnapshotCollector
 from vedette.agent.losses import TOO_MANY_ITEMS, Loss, Losses
 from vedette.wire.events import Package, SBoM
+from vedette.wire.message import PROPERTY_BYTES, Window, pack
 from vedette.wire.twin import Priority, Settings
 
 DAY = 86_400.0
@@ -282,3 +283,12 @@ async def test_applying_the_changes_gives_the_state(
             known = {purl: item for purl, item in known.items() if purl not in payload.removed}
         assert sorted(known) == sorted(item.purl for item in collector.items)
         assert list(map(known.get, (item.purl for item in collector.items))) == collector.items
+
+
+async def test_a_part_fits_into_the_smallest_message(ledger: Ledger):
+    """A device told to send 8,192 bytes at most sends no longer message because of its packages."""
+    ledger.items = [package(f"package-{number}", vendor="x" * 200) for number in range(100)]
+    events = (await ledger.collect()).events
+    messages = list(pack([(events, Window(NOW - DAY, NOW))], max_bytes=8_192))
+    assert sum(message.events for message in messages) == len(events)
+    assert all(len(message.body) + PROPERTY_BYTES <= 8_192 for message in messages)
