@@ -24,8 +24,8 @@ start here:
 Every command explains itself with --help."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or one command's part of it: an agent need not carry the hub's."""
     top = argparse.ArgumentParser(
         prog="vedette",
         description="Security micro agent for Linux IoT devices, and the hub that a fleet owner hosts.",
@@ -35,14 +35,16 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"vedette {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="log details to standard error")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in [only] if only in COMMANDS else COMMANDS:
         import_module(f"vedette.commands.{name}").add(subparsers)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 for a failure that was explained, or 2 for wrong usage."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    options = parser(command).parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
