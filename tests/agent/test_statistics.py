@@ -66,11 +66,14 @@ async def test_the_last_cycle_is_told_at_the_end():
     assert outcomes((await collector.stop()).events) == {"Process": {SENT: (1, 9)}}
 
 
-async def test_what_was_recorded_while_it_was_off_is_not_told():
-    """A cycle begins when the collector starts."""
-    collector = await started(StatisticsCollector())
+async def test_what_is_recorded_while_it_is_off_is_not_told():
+    """Before it starts and after it has stopped, outcomes belong to no cycle."""
+    collector = StatisticsCollector()
     collector.record("Process", events=1, hits=9)
-    await collector.start(Settings())
+    await started(collector)
+    await collector.stop()
+    collector.record("Process", events=1, hits=9)
+    await started(collector)
     assert outcomes((await collector.collect()).events) == {}
 
 

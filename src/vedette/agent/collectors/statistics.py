@@ -54,6 +54,7 @@ class StatisticsCollector(PeriodicCollector):
         self._settings = Settings()
         self._tallies: dict[str, Losses] = {}
         self._lost = Losses()
+        self._capacity = 0
         self._told_processor = 0.0
         self._told_units = 0
 
@@ -66,21 +67,25 @@ class StatisticsCollector(PeriodicCollector):
         return settings.statistics_frequency
 
     async def start(self, settings: Settings) -> None:
-        """Begin a cycle: what was recorded while it was switched off belongs to none."""
-        await super().start(settings)
-        self._tallies.clear()
-        self._lost.take()
+        """Begin a cycle."""
+        await self.apply(settings)
         self._told_processor, self._told_units = self._processor(), self._gauges().metered_units
+
+    async def apply(self, settings: Settings) -> None:
+        """Take other settings."""
+        await super().apply(settings)
+        self._capacity = settings.statistics_cache_size
 
     def record(self, name: str, *, events: int = 0, hits: int = 0, losses: Iterable[Loss] = ()) -> None:
         """Add what became of a collector's events: so many sent, standing for so many hits, and losses.
 
-        Beyond `Statistics_CacheSize` names nothing is added; that is itself counted as a loss.
+        Beyond `Statistics_CacheSize` names nothing is added; that is itself counted as a loss. Nothing at
+        all is added while the collector is not at work.
         """
         losses = list(losses)
-        if not (events or hits or losses):
+        if not self._capacity or not (events or hits or losses):
             return
-        if name not in self._tallies and len(self._tallies) >= self._settings.statistics_cache_size:
+        if name not in self._tallies and len(self._tallies) >= self._capacity:
             self._lost.count(CACHE_FULL, events=1)
             return
         tally = self._tallies.setdefault(name, Losses())
@@ -106,6 +111,7 @@ class StatisticsCollector(PeriodicCollector):
 
     async def stop(self) -> Collected:
         """The last cycle."""
+        self._capacity = 0
         return await self.collect()
 
     def _agent(self) -> Statistics:
