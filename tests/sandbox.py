@@ -1,9 +1,9 @@
 """A private view of the file system, in which real programs sign real users in and nothing outside changes.
 
-A mount namespace: /etc is an overlay (users and PAM files made in it vanish with it), /var/log, /run and
-/home are directories of the test, /dev/log is a socket of the test. Processes, network and terminals are
-the machine's own, so process ids and addresses are those that an agent outside sees; it finds the files
-under `Sandbox.root`.
+A mount namespace: /etc and /usr are overlays (users, PAM files and a hook made in it vanish with it),
+/var/log, /run and /home are directories of the test, /dev/log is a socket of the test. Processes, network
+and terminals are the machine's own, so process ids and addresses are those that an agent outside sees; it
+finds the files under `Sandbox.root`.
 """
 
 import os
@@ -24,7 +24,9 @@ from support import PATIENCE_S
 MOUNTS = r"""
 set -e
 mount --make-rprivate /
-mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/.work" /etc
+for dir in etc usr; do
+    mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$1/$dir,workdir=$1/.$dir" "/$dir"
+done
 for dir in var/log run home; do mount --bind "$1/$dir" "/$dir"; done
 mount -t tmpfs tmpfs "$1/dev"
 for node in null zero full random urandom tty ptmx; do cp -a "/dev/$node" "$1/dev/$node"; done
@@ -60,7 +62,7 @@ class Sandbox:
 
     def __init__(self, directory: Path, *, iso_times: bool = True) -> None:
         self.root = directory / "root"
-        for name in ("etc", ".work", "var/log", "run/sshd", "home", "dev"):
+        for name in ("etc", ".etc", "usr", ".usr", "var/log", "run/sshd", "home", "dev"):
             (self.root / name).mkdir(parents=True)
         self.root.chmod(0o755)
         for name in ("wtmp", "btmp", "lastlog", "auth.log"):
@@ -72,6 +74,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
         )
         assert self._keeper.stdout.readline() == b"ready\n"
+        self._without_delays()
 
     def command(self, *argv: str) -> list[str]:
         """The argument vector that runs `argv` inside."""
@@ -80,6 +83,11 @@ class Sandbox:
     def run(self, *argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a program inside and wait for it; it must succeed."""
         return subprocess.run(self.command(*argv), input=text, text=True, capture_output=True, check=True)
+
+    def _without_delays(self) -> None:
+        """A wrong password is answered at once: seconds of waiting prove nothing."""
+        self.run("sed", "-i", "s/pam_unix.so/pam_unix.so nodelay/", "/etc/pam.d/common-auth")
+        self.run("sed", "-i", "/pam_faildelay/d", "/etc/pam.d/login")
 
     def add_user(self, name: str, password: str) -> int:
         """Make a user with a home; returns his id."""

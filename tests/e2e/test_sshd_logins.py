@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,8 +38,6 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     box = Sandbox(tmp_path_factory.mktemp("logins"))
     box.user_id = box.add_user("alice", PASSWORD)
     box.other_id = box.add_user("carol", PASSWORD)
-    box.run("sed", "-i", "s/pam_unix.so/pam_unix.so nodelay/", "/etc/pam.d/common-auth")
-    box.run("sed", "-i", "/pam_faildelay/d", "/etc/pam.d/login")
     yield box
     box.close()
 
@@ -235,6 +234,23 @@ async def test_su_from_another_user(box: Sandbox, logins: Logins):
         ("LoginFailed", "alice", "pts/", "0.0.0.0"),
         ("Login", "alice", "pts/", "0.0.0.0"),
         ("Logout", "alice", "pts/", "0.0.0.0"),
+    ]
+
+
+async def test_sshd_through_the_pam_hook(sshd: Sshd, box: Sandbox, tmp_path: Path):
+    """A failure, a login and the end of its process, from our log alone."""
+    installer = Path(__file__).parents[2] / "packaging" / "pam" / "install.py"
+    box.run(sys.executable, str(installer), "install", "--yes")
+    collector = LoginCollector(tmp_path / "state.json", box.root)
+    await collector.start(Settings(login_use_pam=True))
+    script = [("password:", "wrong\n"), ("password:", f"{PASSWORD}\n"), ("$ ", "exit\n")]
+    await sshd.connect("-tt", "alice@127.0.0.1", script=script, password=True)
+    told = [event.payload for event in (await collector.stop()).events]
+    box.run(sys.executable, str(installer), "remove", "--yes")
+    assert [(login.operation, login.user_name, login.executable, login.remote_address) for login in told] == [
+        ("LoginFailed", "alice", "ssh:notty", "127.0.0.1"),
+        ("Login", "alice", "ssh:notty", "127.0.0.1"),
+        ("Logout", "alice", "ssh:notty", "127.0.0.1"),
     ]
 
 
