@@ -111,7 +111,7 @@ def test_inetd_and_xinetd_offer_what_is_not_commented_or_disabled():
     """One super server has lines, the other blocks."""
     it = device(
         {
-            "/etc/inetd.conf": "#echo stream tcp nowait root internal\ntime stream tcp nowait root internal\n",
+            "/etc/inetd.conf": "#echo stream tcp nowait root x\ntime stream tcp nowait root internal\n",
             "/etc/xinetd.d/telnet": "service telnet\n{\n  disable = no\n}\n",
             "/etc/xinetd.d/tftp": "service tftp\n{\n  disable = yes\n}\n",
         }
@@ -238,7 +238,8 @@ def test_rules_of_iptables_are_asked_or_saved():
     saved = rules4(
         device(
             {
-                "/etc/iptables/rules.v4": "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n*nat\n:INPUT ACCEPT\n"
+                "/etc/iptables/rules.v4": "*filter\n:INPUT DROP [0:0]\n"
+                "-A INPUT -i lo -j ACCEPT\nCOMMIT\n*nat\n:INPUT ACCEPT\n"
             }
         )
     )

@@ -111,10 +111,13 @@ def _hits(pattern: str, lines: list[str]) -> int:
     return sum(1 for line in lines if re.search(pattern, line))
 
 
-def custom_outcomes(device: Device, path: str, sha256: str) -> list[Outcome]:
-    """What the checks of a file say; one ERROR if the file cannot be used."""
+def custom_outcomes(device: Device, path: str, sha256: str, *, source: Device | None = None) -> list[Outcome]:
+    """What the checks of a file say; one ERROR if the file cannot be used.
+
+    source: where the file is, if not on the device that is checked.
+    """
     try:
-        checks = custom_checks(device, path, sha256)
+        checks = custom_checks(source or device, path, sha256)
     except (CannotTell, OSError) as why:
         file = CustomCheck("file", "The file of custom checks can be used.", path)
         return [_outcome(file, Finding(Result.ERROR, reason=str(why)))]

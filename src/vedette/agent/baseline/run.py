@@ -31,7 +31,10 @@ def run(root: Path, settings: Settings) -> Iterator[Outcome | None]:
     yield from scan(device, planned(settings), Profile(settings.baseline_profile))
     if settings.baseline_custom_checks:
         yield from custom_outcomes(
-            device, settings.baseline_custom_checks, settings.baseline_custom_checks_sha256
+            device,
+            settings.baseline_custom_checks,
+            settings.baseline_custom_checks_sha256,
+            source=Device(DiskTree()),
         )
 
 
