@@ -297,6 +297,17 @@ async def test_a_revoked_identity_loses_its_connection(rig: Rig, change: str):
     await until_ended(rig, server.REVOKED)
 
 
+async def test_a_connection_younger_than_a_revocation_stays(rig: Rig):
+    """Removed, registered anew and connected before the gateway hears of it: the connection stands."""
+    poll, rig.gateway._feed.poll = rig.gateway._feed.poll, tuple
+    rig.registry.remove(MODULE)
+    rig.registry.add(MODULE)
+    client = await subscribed(rig)
+    rig.gateway._feed.poll = poll
+    rig.registry.patch_desired(MODULE, {"a": 1})
+    await client.expect(Publish(f"{TWIN_DESIRED}?$version=2", b'{"a":1,"$version":2}'))
+
+
 # Staying in
 
 

@@ -63,8 +63,8 @@ def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
     return Claim(identity, token)
 
 
-def check(claim: Claim, device: Device | None, host_names: Collection[str], now: float) -> None:
-    """Raise Refused unless the token is valid at `now` (Unix seconds) for this identity and host.
+def check(claim: Claim, device: Device | None, host_names: Collection[str], now: float) -> Device:
+    """The device, if the token is valid at `now` (Unix seconds) for it and this host. Raises Refused.
 
     The signature is checked first and in any case: what follows tells only the holder of a key.
     """
@@ -80,6 +80,7 @@ def check(claim: Claim, device: Device | None, host_names: Collection[str], now:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "token: made for something else")
     if claim.token.expired(now):
         raise Refused(ConnectCode.NOT_AUTHORIZED, "token: expired")
+    return device
 
 
 def _covers(resource: str, identity: Identity, host_names: Collection[str]) -> bool:

@@ -263,10 +263,11 @@ class Gateway:
             return
         link.peer = f"{link.peer} {printable(connect.client_id)}"
         claim = read_claim(connect, self._host_names)
-        device, subscriptions = await self._load(claim.identity)
-        check(claim, device, self._host_names, time.time())
+        found, subscriptions = await self._load(claim.identity)
+        device = check(claim, found, self._host_names, time.time())
         keeps = not connect.clean_session
-        session = Session(self, link, claim.identity, subscriptions if keeps else frozenset(), keeps=keeps)
+        kept = subscriptions if keeps else frozenset()
+        session = Session(self, link, device, kept, keeps=keeps)
         self._enter(session, connect, claim)
         try:
             if subscriptions and not keeps:
@@ -324,9 +325,17 @@ class Gateway:
             self._revocations += change.patch is None
             session = self._sessions.get(change.identity)
             if session and change.patch is None:
-                session.link.close(REVOKED)
+                await self._recheck(session)
             elif session:
                 session.push(change)
+
+    async def _recheck(self, session: Session) -> None:
+        """Close a connection unless it is younger than the change: the record that let it in still stands."""
+        device = None
+        with suppress(HubFault):  # logged; the client is let in again when we can tell
+            device = await self.ask(self.registry.get, session.identity)
+        if device is None or not device.enabled or device.etag != session.etag:
+            session.link.close(REVOKED)
 
     async def _write_activity(self) -> None:
         """Write down who is connected and when each was last heard of; keep it if that fails."""

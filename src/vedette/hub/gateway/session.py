@@ -46,7 +46,7 @@ from vedette.hub.gateway.topics import (
     response_topic,
 )
 from vedette.hub.intake import Inbound
-from vedette.hub.registry import Change, Registry, RegistryError, Twin, TwinError, UnknownIdentity
+from vedette.hub.registry import Change, Device, Registry, RegistryError, Twin, TwinError, UnknownIdentity
 from vedette.hub.registry.twins import decode_patch
 from vedette.wire.iothub import Identity
 
@@ -107,14 +107,16 @@ class _Slot:
 class Session:
     """One connection of an identity, from CONNACK to its end.
 
-    subscriptions: topic filters kept from before. keeps: CleanSession was 0, subscriptions outlive this.
+    device: the record that let it in. subscriptions: topic filters kept from before. keeps: CleanSession was
+    0, so that subscriptions outlive this.
     """
 
     def __init__(
-        self, hub: Hub, link: Link, identity: Identity, subscriptions: frozenset[str], *, keeps: bool
+        self, hub: Hub, link: Link, device: Device, subscriptions: frozenset[str], *, keeps: bool
     ) -> None:
         self.link = link
-        self.identity = identity
+        self.identity = device.identity
+        self.etag = device.etag
         self._hub = hub
         self._subscriptions = subscriptions
         self._keeps = keeps
