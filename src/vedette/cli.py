@@ -12,7 +12,7 @@ from importlib import import_module
 from vedette import __version__
 from vedette.commands import UsageError
 
-COMMANDS = ("up", "agent", "hub", "device", "twin", "query", "sbom")
+COMMANDS = ("up", "agent", "hub", "device", "twin", "query", "baseline", "sbom")
 """In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
 
 EPILOG = """\

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vedette.agent.collectors import Collector
+from vedette.agent.collectors.baseline import BaselineCollector
 from vedette.agent.collectors.filesystem import FileSystemCollector
 from vedette.agent.collectors.firewall import FirewallCollector
 from vedette.agent.collectors.hardware import HardwareCollector
@@ -25,6 +26,7 @@ from vedette.agent.collectors.listening_ports import ListeningPortsCollector
 from vedette.agent.collectors.local_users import LocalUsersCollector
 from vedette.agent.collectors.log import LogCollector
 from vedette.agent.collectors.login import LoginCollector
+from vedette.agent.collectors.peripheral import PeripheralCollector
 from vedette.agent.collectors.process import ProcessCollector
 from vedette.agent.collectors.sbom import SBoMCollector
 from vedette.agent.collectors.statistics import Gauges, StatisticsCollector
@@ -52,12 +54,14 @@ def all_collectors(state: Path) -> list[Collector]:
         ProcessCollector(),
         LoginCollector(state / "login.json"),
         FileSystemCollector(),
+        PeripheralCollector(),
         SystemInformationCollector(),
         SBoMCollector(state),
         ListeningPortsCollector(state),
         LocalUsersCollector(state),
         FirewallCollector(state),
         HardwareCollector(state),
+        BaselineCollector(),
         LogCollector(),
     ]
 
