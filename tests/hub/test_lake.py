@@ -79,7 +79,7 @@ async def test_what_is_acknowledged_survives_power_loss_at_any_commit(tmp_path: 
     lake = tmp_path / "lake"
     upkeep = Maintenance(lake, retention_days=90)
     async with intake(lake) as hub:
-        for number in range(25):
+        for number in range(21):
             await hub.submit(message("ls", mid=str(number), received=time.time()))
             if number % 6 == 5:
                 upkeep.turn(datetime.now(UTC) + timedelta(days=1))

@@ -14,8 +14,8 @@ from lake_support import message, stored
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance, maintain
 
-MESSAGES = 400
-ROUNDS = 5
+MESSAGES = 300
+ROUNDS = 3
 
 
 async def ingest(lake: Path, mids: list[str]) -> None:

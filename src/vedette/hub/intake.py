@@ -11,6 +11,7 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,10 +227,16 @@ def _details(
 def _pascal_keys(value: Any) -> Any:
     """A payload as plain values, with the field names that EventDetails uses."""
     if isinstance(value, msgspec.Struct):
-        return {pascal(field): _pascal_keys(getattr(value, field)) for field in value.__struct_fields__}
+        return {key: _pascal_keys(getattr(value, field)) for field, key in _keys(type(value))}
     if isinstance(value, tuple | list):
         return [_pascal_keys(item) for item in value]
     return value
+
+
+@cache
+def _keys(struct: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """(field, EventDetails key) of a structure; there are as many as are declared."""
+    return tuple((field, pascal(field)) for field in struct.__struct_fields__)
 
 
 class Intake:

@@ -36,13 +36,13 @@ from vedette.hub.lake.tables import PARTITION, DeadLetter, RawEvent, Table, arro
 log = logging.getLogger(__name__)
 
 LINGER_S = 0.1
-"""Longest wait for company. A commit costs about 14 ms of CPU whatever its size, so at ten a second a busy
-hub spends a seventh of a core on them; a device with 20 messages in flight still sends 170 a second."""
+"""Longest wait for company. A commit costs about 14 ms of CPU before its first row, so at eight a second a
+hub spends a ninth of a core on them; a device with 20 messages in flight still sends 170 a second."""
 
 PENDING_ROWS = 50_000
 PENDING_BYTES = 64 * 1024 * 1024
-"""Bounds of what waits for a commit; beyond them `put` waits, and so do the devices. A row is about 2 KB
-while it waits: 100 MB at most."""
+"""Bounds of what waits for a commit; beyond them `put` waits, and so do the devices. A row takes
+about 1 KB while it waits, so there are 50 MB of ordinary ones, twice while a batch is being written."""
 
 SETTLE_RETRY_S = 1.0
 """Pause between attempts to find out what became of a commit in doubt."""
@@ -52,7 +52,7 @@ ATTEMPTS = 5
 its reading of the log and its commit is refused as a conflict, and succeeds on the log as it is then."""
 
 COMPRESSION = "zstd"
-"""Level 1 made files of 2.5 MB where snappy made 4.2, at the same speed."""
+"""At level 1: half of snappy's size (10,000 process events: 485 KB against 1,005) in 21 ms instead of 19."""
 
 STORAGE_ERRORS = (OSError, DeltaError, pa.ArrowException)
 """What a full or broken disk raises through the libraries."""

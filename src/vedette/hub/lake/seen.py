@@ -15,7 +15,7 @@ from pathlib import Path
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, live
 
 REMEMBERED = 1_000_000
-"""Messages remembered, the newest, at about 110 bytes each. Beyond it the oldest quarter is forgotten;
+"""Messages remembered, the newest, at 83 bytes each. Beyond it the oldest quarter is forgotten;
 what is sent again after that is stored twice, under one (DeviceId, ModuleId, MessageId, EventIndex).
 With default intervals a device sends 61 messages a day: 5,400 devices for three days."""
 
