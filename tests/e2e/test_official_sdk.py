@@ -2,18 +2,15 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sdk_venv import CannotInstall, interpreter
 
 from gateway_rig import DEVICE, HOST, MODULE, Rig, pki, running
 from vedette.wire.iothub import ConnectionString
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sdk_venv import CannotInstall, interpreter
 
 PATIENCE_S = 20.0
 
