@@ -13,6 +13,7 @@ import ctypes
 import errno
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -95,7 +96,8 @@ def _libbpf() -> ctypes.CDLL:
 def obstacles() -> Iterator[Unavailable]:
     """Everything that keeps eBPF from working here, each with its remedy; nothing if it should work."""
     release = os.uname().release
-    if tuple(int(part) for part in release.split("-")[0].split(".")[:2]) < KERNEL_FLOOR:
+    version = re.match(r"(\d+)\.(\d+)", release)
+    if version and tuple(map(int, version.groups())) < KERNEL_FLOOR:
         yield Unavailable(f"kernel {release} is older than 5.8", remedy="run a newer kernel")
     if sys.byteorder != "little":
         yield Unavailable("the processor is big-endian", remedy="none: the shipped objects are little-endian")

@@ -112,11 +112,10 @@ class ProcessCounter:
 
     def hear(self) -> None:
         """Pass on the announcements that wait."""
-        while records := self._ring.drain():
-            for record in records:
-                generation, key, seen = _parse(record)
-                self._heard[generation] += 1
-                self._announce(generation, key, seen)
+        for record in self._ring.drain():
+            generation, key, seen = _parse(record)
+            self._heard[generation] += 1
+            self._announce(generation, key, seen)
 
     def forget(self, generation: int, key: bytes) -> int:
         """Make an announced event new again, and return its hits until now."""
@@ -131,11 +130,7 @@ class ProcessCounter:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for pid in self._forks.present():
             record = self._forks.get(pid)
-            if (
-                record
-                and now - _RECORD.unpack_from(record)[1] / 1e9 >= SETTLED
-                and self._forks.delete(pid)
-            ):
+            if record and now - _RECORD.unpack_from(record)[1] / 1e9 >= SETTLED and self._forks.delete(pid):
                 _, key, seen = _parse(record)
                 found.append((key, seen))
         return found
