@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from vedette.agent.baseline.device import Device, Line, fact
 
-DEFAULT_UID_MIN = 1000
 NOBODY = 65534
 
 NO_LOGIN = frozenset({"nologin", "false", "true", "halt", "shutdown", "sync"})
@@ -114,10 +113,6 @@ def login_number(device: Device, keyword: str) -> int | None:
 
 @fact
 def people(device: Device) -> list[Account]:
-    """Accounts that somebody signs in with: root and those from UID_MIN on that have a shell."""
-    least = login_number(device, "UID_MIN") or DEFAULT_UID_MIN
-    return [
-        account
-        for account in accounts(device)
-        if account.may_login and (account.uid == 0 or least <= account.uid != NOBODY)
-    ]
+    """Accounts that somebody could sign in with: those that have a shell, of whatever number. A service
+    whose account has one has a home that is worth as much to an intruder."""
+    return [account for account in accounts(device) if account.may_login and account.uid != NOBODY]
