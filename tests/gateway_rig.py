@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from vedette.hub.gateway import Gateway
-from vedette.hub.gateway.mqtt import CLIENT, Receiver, encode
-from vedette.hub.gateway.packets import Connack, Connect, ConnectCode, Packet
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Device, Registry
 from vedette.hub.tls import Pki, ensure_pki, server_context
 from vedette.wire.iothub import Identity, make_token, username
+from vedette.wire.mqtt import CLIENT, Receiver, encode
+from vedette.wire.packets import Connack, Connect, ConnectCode, Packet
 
 HOST = "localhost"
 DEVICE = Identity("pump")

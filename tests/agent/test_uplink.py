@@ -15,7 +15,6 @@ import pytest
 
 from support import PATIENCE_S, free_port
 from vedette.agent import link as link_module
-from vedette.agent.link import MAX_PACKET
 from vedette.agent.outbox import Outbox
 from vedette.agent.session import Pace
 from vedette.agent.uplink import Uplink
@@ -23,8 +22,10 @@ from vedette.hub.gateway import Gateway
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Registry
 from vedette.hub.tls import Pki, ensure_pki, server_context
-from vedette.wire.iothub import MAX_IN_FLIGHT, ConnectionString, DialectError, Identity
+from vedette.wire.iothub import MAX_IN_FLIGHT, ConnectionString, DialectError, Identity, Token
 from vedette.wire.message import INTERFACE_ID, MTI, Packed
+from vedette.wire.mqtt import MAX_PAYLOAD_BYTES, encode
+from vedette.wire.packets import Publish
 from vedette.wire.twin import VERSION_KEY
 
 QUICK = Pace(first=0.02, ceiling=0.1, refused_first=0.02, refused_ceiling=0.1)
@@ -266,10 +267,14 @@ async def test_the_outbox_drains_after_the_hub_was_away(hub, outbox, desires, ca
         await hub.start()
         received = await hub.sink.take(3)
         await until(lambda: outbox.depth == 0)
-    assert names(received) == ["a", "b", "c"]
-    levels = said(caplog)
-    assert levels[0] == levels[-1] == "INFO"
-    assert levels[1:-1] in (["WARNING"], ["WARNING", "WARNING"])  # lost, then unreachable
+        assert names(received) == ["a", "b", "c"]
+        levels = said(caplog)
+        assert levels[0] == levels[-1] == "INFO"
+        assert levels[1:-1] in (["WARNING"], ["WARNING", "WARNING"])  # lost, then unreachable
+        caplog.clear()
+        await hub.stop()
+        await until(lambda: "Connection refused" in uplink.state)
+        assert set(said(caplog)) == {"WARNING"}
 
 
 async def test_closing_waits_for_acknowledgements(hub, outbox, desires):
@@ -310,12 +315,13 @@ async def test_an_uplink_that_never_ran_closes(hub, outbox, desires):
     assert uplink.counters.connections == 0
 
 
-async def test_one_thread(hub, outbox, desires):
-    """Connected, the uplink has no thread of its own."""
+async def test_no_thread_of_its_own(hub, outbox, desires):
+    """Connected, the uplink has no thread of its own; the loop's workers look names up and read CA files."""
+    before = {thread.name for thread in threading.enumerate()}
     async with running(uplink_to(hub, outbox, desires)):
         await desires.take()
-        threads = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in threads if name.startswith(("uplink", "paho", "asyncio"))]
+        threads = {thread.name for thread in threading.enumerate()} - before
+    assert {name.partition("_")[0] for name in threads} <= {"asyncio", "registry"}
 
 
 # Credentials
@@ -346,7 +352,7 @@ async def test_a_refusal_is_not_the_end(hub, outbox, desires, caplog):
     uplink = uplink_to(hub, outbox, desires, connection=hub.connection(other))
     async with running(uplink):
         await until(lambda: uplink.counters.refused >= 3)
-        assert "Not authorized" in uplink.state
+        assert "not authorized" in uplink.state
         hub.registry.remove(MODULE)
         hub.registry.add(MODULE, keys=(other, hub.key))
         assert names(await hub.sink.take(1)) == ["a"]
@@ -513,19 +519,26 @@ async def test_a_fault_in_applying_is_not_swallowed(hub, outbox):
 
 
 class Peer:
-    """A TLS server that answers CONNECT with given bytes and then listens until `stay` is set."""
+    """A TLS server that answers CONNECT with given bytes and then listens until `stay` is set.
+
+    With `reading` cleared it leaves what comes where it is: in the buffers of the connection.
+    """
 
     def __init__(self, pki: Pki, *answers: bytes) -> None:
         self.pki = pki
         self.answers = answers
         self.accepted = 0
-        self.heard = b""
+        self.connect = self.heard = b""
         self.stay = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
 
     async def __aenter__(self) -> "Peer":
         context = server_context(self.pki.certificate, self.pki.key)
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
-        self.port = self.server.sockets[0].getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self.port = listener.getsockname()[1]
+        self.server = await asyncio.start_server(self._serve, sock=listener, ssl=context, limit=8192)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -535,7 +548,7 @@ class Peer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.read(1000)
+            self.connect = await reader.read(1000)
             for answer in self.answers:
                 writer.write(answer)
                 await writer.drain()
@@ -545,7 +558,7 @@ class Peer:
         writer.close()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while data := await reader.read(1000):
+        while await self.reading.wait() and (data := await reader.read(65_536)):
             self.heard += data
 
 
@@ -564,6 +577,36 @@ def peer_uplink(pki: Pki, outbox: Outbox, desires: Desires) -> Callable[..., Upl
     return make
 
 
+async def test_connect_is_that_of_the_dialect(pki, peer_uplink):
+    """MQTT 3.1.1, a session that stays, 240 s keep-alive, user name and token for this host and identity."""
+    async with Peer(pki, ACCEPT) as peer, running(peer_uplink(peer)) as uplink:
+        await until(lambda: uplink.counters.connections == 1)
+    assert b"\x00\x04MQTT\x04\xc0\x00\xf0\x00\x0fpress-7/vedette" in peer.connect
+    assert b"127.0.0.1/press-7/vedette/?api-version=" in peer.connect
+    token = Token.parse(peer.connect[peer.connect.index(b"SharedAccessSignature") :].decode())
+    assert token.resource == "127.0.0.1%2Fdevices%2Fpress-7%2Fmodules%2Fvedette"
+    assert token.signed_by(["c2VjcmV0"])
+
+
+async def test_packets_that_come_together_are_all_read(pki, peer_uplink):
+    """Two packets in one TLS record: the second needs no further byte to be noticed."""
+    async with Peer(pki, ACCEPT + SUBACK) as peer, running(peer_uplink(peer)):
+        await until(lambda: b"$iothub/twin/GET/?$rid=" in peer.heard)
+
+
+async def test_a_peer_that_reads_late_gets_everything(pki, peer_uplink, outbox):
+    """What the socket does not take at once follows when it does."""
+    for name in "abcd":
+        put(outbox, name, size=250_000)
+    async with Peer(pki, ACCEPT) as peer:
+        peer.reading.clear()
+        async with running(peer_uplink(peer)) as uplink:
+            await until(lambda: uplink.counters.connections == 1)
+            peer.reading.set()
+            await until(lambda: peer.heard.count(b"x" * 250_000) == 3)  # the window in bytes
+    assert outbox.depth == 4
+
+
 async def test_a_packet_beyond_all_bounds_ends_the_connection(pki, peer_uplink):
     """A length of 256 MB is not waited for, let alone given memory."""
     async with Peer(pki, ACCEPT, b"\x30\xff\xff\xff\x7f" + b"\0" * 1000) as peer:
@@ -575,8 +618,7 @@ async def test_a_packet_beyond_all_bounds_ends_the_connection(pki, peer_uplink):
 
 async def test_a_packet_at_the_bound_is_read(pki, peer_uplink):
     """The bound leaves room for the largest legal packet: what comes after it is understood."""
-    head = bytes([0x30, MAX_PACKET & 127 | 128, MAX_PACKET >> 7 & 127 | 128, MAX_PACKET >> 14])
-    largest = head + b"\x00\x03abc" + b" " * (MAX_PACKET - 5)
+    largest = encode(Publish("abc", b" " * MAX_PAYLOAD_BYTES))
     async with Peer(pki, ACCEPT, largest, SUBACK) as peer:
         uplink = peer_uplink(peer)
         async with running(uplink):
@@ -620,7 +662,7 @@ async def test_a_peer_that_says_unavailable_is_asked_again(pki, peer_uplink, cap
         async with running(uplink):
             await until(lambda: peer.accepted >= 3)
     assert uplink.counters.refused == 0
-    assert re.search("Server unavailable", caplog.text)
+    assert re.search("refused by the hub: unavailable", caplog.text)
 
 
 async def test_a_peer_without_tls_is_survived(pki, peer_uplink):

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -90,6 +91,17 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     made = Hub(tmp_path / "hub")
     yield made
     made.end(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped in any case."""
+    with subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
 
 
 async def ignore(document: dict[str, object], version: int) -> None:
@@ -193,19 +205,15 @@ async def test_a_killed_agent_loses_nothing_that_reached_the_outbox(hub: Hub, tm
             return False
 
     with (tmp_path / "agent.log").open("ab") as log:
-        agent = subprocess.Popen(command, stdout=log, stderr=log)
-        async with asyncio.timeout(PATIENCE_S):
-            while not stored():
-                subprocess.run(["true", marker], check=True)
-                await asyncio.sleep(0.1)
-        agent.kill()
-        agent.wait()
+        with running(command, log) as agent:
+            async with asyncio.timeout(PATIENCE_S):
+                while not stored():
+                    subprocess.run(["true", marker], check=True)
+                    await asyncio.sleep(0.1)
+            agent.kill()
         await hub.start()
-        agent = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
+        with running(command, log) as agent:
             async with asyncio.timeout(PATIENCE_S):
                 while f"true {marker}" not in hub.commands():
                     await asyncio.sleep(0.2)
-        finally:
-            agent.terminate()
-            assert agent.wait(PATIENCE_S) == 0, (tmp_path / "agent.log").read_text()
+    assert agent.returncode == 0, (tmp_path / "agent.log").read_text()

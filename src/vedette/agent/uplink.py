@@ -40,10 +40,6 @@ if that is later."""
 RENEWAL_DRAIN_S = 10.0
 """How long a connection that is to be renewed waits for acknowledgements that are due."""
 
-TICK_S = 30.0
-"""Longest wait between two looks at the keep-alive, which is 240 s: a ping leaves after 270 s at the latest,
-and the hub cuts after 360 s."""
-
 
 class Counters(msgspec.Struct):
     """Running totals since the start.
@@ -180,7 +176,7 @@ class Uplink:
             await self._serve(link, renew)
         finally:
             self._twin.disconnected()
-            link.close()
+            await link.close()
             self._take_acknowledged(link)
 
     async def _serve(self, link: Link, renew: float) -> None:
@@ -191,7 +187,7 @@ class Uplink:
             self._send(link, now)
             if self._closing and not self._outbox.depth and self._twin.settled:
                 self._idle.set()
-            await self._stir(min(now + TICK_S, renew, self._twin.deadline(), link.deadline()))
+            await self._stir(min(renew, self._twin.deadline(), link.deadline()))
         end = renew + RENEWAL_DRAIN_S
         while link.window and (now := self._now()) < end:
             link.tick(now)

@@ -31,16 +31,17 @@ class Change(IntFlag):
     DELETED = 0x200
 
 
-_WORDS: tuple[tuple[Change, Word], ...] = (
-    (Change.MODIFIED, "Modified"),
-    (Change.CREATED, "Created"),
-    (Change.DELETED, "Deleted"),
-    (Change.MOVED, "Moved"),
-    (Change.METADATA, "Metadata changed"),
-    (Change.CLOSED, "Closed"),
-    (Change.OPENED, "Opened"),
-    (Change.ACCESSED, "Access"),
+_WORDS: tuple[tuple[int, Word], ...] = (
+    (int(Change.MODIFIED), "Modified"),
+    (int(Change.CREATED), "Created"),
+    (int(Change.DELETED), "Deleted"),
+    (int(Change.MOVED), "Moved"),
+    (int(Change.METADATA), "Metadata changed"),
+    (int(Change.CLOSED), "Closed"),
+    (int(Change.OPENED), "Opened"),
+    (int(Change.ACCESSED), "Access"),
 )
+"""Plain numbers: this is asked for every change."""
 
 
 def word(mask: int) -> Word:

@@ -6,9 +6,9 @@ from urllib.parse import quote, unquote
 import pytest
 
 from vedette.hub.gateway.auth import Refused, check, read_claim
-from vedette.hub.gateway.packets import Connect, ConnectCode
 from vedette.hub.registry import Device
 from vedette.wire.iothub import Identity, make_token, signature, username
+from vedette.wire.packets import Connect, ConnectCode
 
 HOSTS = {"hub.example", "10.0.0.1"}
 PRIMARY, SECONDARY, FOREIGN = (base64.b64encode(bytes([n]) * 32).decode() for n in range(3))

@@ -17,8 +17,18 @@ from hypothesis import strategies as st
 
 from gateway_rig import DEVICE, HOST, MODULE, PATIENCE_S, Client, Rig, pki, running
 from vedette.hub.gateway import link, server, session
-from vedette.hub.gateway.mqtt import encode
-from vedette.hub.gateway.packets import (
+from vedette.hub.registry import Registry
+from vedette.wire.iothub import (
+    TWIN_DESIRED,
+    TWIN_GET,
+    TWIN_REPORTED,
+    TWIN_RESPONSE,
+    Identity,
+    make_token,
+    username,
+)
+from vedette.wire.mqtt import encode
+from vedette.wire.packets import (
     FAILURE,
     Connack,
     ConnectCode,
@@ -31,16 +41,6 @@ from vedette.hub.gateway.packets import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-)
-from vedette.hub.registry import Registry
-from vedette.wire.iothub import (
-    TWIN_DESIRED,
-    TWIN_GET,
-    TWIN_REPORTED,
-    TWIN_RESPONSE,
-    Identity,
-    make_token,
-    username,
 )
 
 TWIN_FILTERS = ((f"{TWIN_RESPONSE}#", 0), (f"{TWIN_DESIRED}#", 1))

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from vedette.hub.gateway.packets import Connect, ConnectCode
 from vedette.hub.gateway.topics import path_of, same
 from vedette.hub.registry import Device
 from vedette.wire.iothub import DialectError, Identity, Token
+from vedette.wire.packets import Connect, ConnectCode
 
 _NOBODY = (base64.b64encode(secrets.token_bytes(32)).decode(),) * 2
 """Keys that an unknown identity is checked against, so that it takes as long to refuse as a known one."""

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from vedette.hub.gateway.mqtt import Receiver, encode
-from vedette.hub.gateway.packets import Packet
+from vedette.wire.mqtt import Receiver, encode
+from vedette.wire.packets import Packet
 
 READ_AHEAD_BYTES = 65_536
 """Undecoded bytes kept while the session is busy: two hundred small messages."""

@@ -22,8 +22,6 @@ import msgspec
 from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
-from vedette.hub.gateway.mqtt import Violation
-from vedette.hub.gateway.packets import Connack, Connect, ConnectCode
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.session import DISCONNECTED, LOST, OUR_FAULT, HubFault, P, Session, T, printable
 from vedette.hub.intake import Inbound
@@ -37,6 +35,8 @@ from vedette.hub.registry import (
 )
 from vedette.hub.tls import bound_tls_buffers
 from vedette.wire.iothub import Identity
+from vedette.wire.mqtt import Violation
+from vedette.wire.packets import Connack, Connect, ConnectCode
 
 log = logging.getLogger(__name__)
 

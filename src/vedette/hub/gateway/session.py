@@ -18,20 +18,6 @@ import msgspec
 
 from vedette.hub.gateway.journal import Warnings
 from vedette.hub.gateway.link import Link
-from vedette.hub.gateway.mqtt import Violation
-from vedette.hub.gateway.packets import (
-    FAILURE,
-    Disconnect,
-    Packet,
-    Pingreq,
-    Pingresp,
-    Puback,
-    Publish,
-    Suback,
-    Subscribe,
-    Unsuback,
-    Unsubscribe,
-)
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.topics import (
     DESIRED_FILTER,
@@ -49,6 +35,20 @@ from vedette.hub.intake import Inbound
 from vedette.hub.registry import Change, Device, Registry, RegistryError, Twin, TwinError, UnknownIdentity
 from vedette.hub.registry.twins import decode_patch
 from vedette.wire.iothub import Identity
+from vedette.wire.mqtt import Violation
+from vedette.wire.packets import (
+    FAILURE,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+)
 
 log = logging.getLogger(__name__)
 

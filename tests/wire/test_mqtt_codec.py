@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vedette.hub.gateway.mqtt import (
+from vedette.wire.mqtt import (
     CLIENT,
     MAX_CONNECT_BYTES,
     MAX_FILTER_BYTES,
@@ -21,7 +21,7 @@ from vedette.hub.gateway.mqtt import (
     Violation,
     encode,
 )
-from vedette.hub.gateway.packets import (
+from vedette.wire.packets import (
     FAILURE,
     Connack,
     Connect,

@@ -3,7 +3,8 @@
 Theory. A connection is two streams of packets. A packet is one type byte (four bits type, four bits
 flags), a length of one to four bytes, and that many bytes of body. `Receiver` turns one direction of a
 connection into values: `feed` takes bytes as they come, `next_packet` hands out the next whole packet.
-`encode` is the way back. Nothing else happens here: what a packet means for a device is said in `session`.
+`encode` is the way back. Nothing else happens here: what a packet means is said in `hub.gateway.session`
+for the hub and in `agent.link` for the device.
 
 Rules.
 1. Bounds come before bytes: length and type are judged as soon as the header is complete, so that a peer
@@ -27,7 +28,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
-from vedette.hub.gateway.packets import (
+from vedette.wire.packets import (
     FAILURE,
     Connack,
     Connect,
