@@ -109,6 +109,13 @@ def test_a_change_leaves_other_priorities_alone(phase, start, later, interval):
     assert now < schedule._next[MEDIUM] <= now + interval + 2 * TOGETHER_S
 
 
+def test_a_change_skips_no_deadline():
+    """A priority whose deadline has come, but was not taken yet, is still due after a change of another."""
+    schedule = Schedule(DEFAULT, phase=0.0, now=0.0)
+    schedule.change({**DEFAULT, MEDIUM: 3600.0}, 1900.0)
+    assert schedule.due(1900.0) == {HIGH}
+
+
 @given(nested_intervals(), nested_intervals(), phases, starts, st.floats(0, 1e6))
 def test_changed_intervals_coincide_too(before, after, phase, start, later):
     """A changed priority joins the grid of the others."""
