@@ -373,7 +373,6 @@ class Outbox:
     def _begin_anew(self, error: sqlite3.Error) -> None:
         self._disconnect()
         lost, self._in_file = self._in_file, Total()
-        self._gone.clear()
         self.losses.count(OUTBOX_DAMAGED, events=lost.events, hits=lost.hits)
         log.error(
             "%s is damaged (%s): moved aside, a new one begun; %s messages in it will not be sent",
