@@ -29,10 +29,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from asyncinotify import Event, Inotify, Mask, Watch
-
 from vedette.agent.losses import QUEUE_OVERFLOW, UNREADABLE_DIRECTORY, WATCH_LIMIT
 from vedette.agent.sources import Unavailable
+from vedette.agent.sources.inotify_queue import BACKLOG_BYTES, MIN_EVENT, Bits, Event, InotifyQueue
 from vedette.agent.sources.watch_node import ALL, GONE, Left, Node, news
 from vedette.agent.sources.watch_plan import Place, Plan
 
@@ -56,9 +55,6 @@ READ_SLICE = 2_048
 SCAN_SLICE = 512
 """Events read and entries scanned in one slice: some 10 ms each."""
 
-READ_BUFFER = 60
-"""Longest events that one read takes: 16 KB, or 500 events of the usual length."""
-
 SETTLE = 0.1
 """Seconds after which an event that was on its way has arrived. A creation shows in the directory
 microseconds before its event is queued; longer only if the creating thread loses its CPU in between."""
@@ -67,18 +63,18 @@ CLOCK_MARGIN = 20_000_000
 """Nanoseconds by which change times may lag: the kernel stamps files with its last timer tick."""
 
 QUEUE_LENGTH = 16_384
-"""The kernel's default for fs.inotify.max_queued_events, where that cannot be read."""
+"""Events in the kernel's queue (fs.inotify.max_queued_events), where its bound cannot be read."""
 
 RESYNC_PAUSE = 10.0
 """Seconds between two new starts, so that a flood of changes cannot make the agent scan all the time."""
 
-_STRUCTURE = Mask.CREATE | Mask.MOVED_FROM | Mask.MOVED_TO
-_DIRECTORY = Mask.ONLYDIR | Mask.DONT_FOLLOW | Mask.EXCL_UNLINK
-_IN_NAMED = int(Mask.CREATE | Mask.DELETE | Mask.MOVE)
-_IN_CREATE, _IN_ISDIR = 0x100, 0x4000_0000
-_IN_MOVED_FROM, _IN_MOVED_TO = 0x40, 0x80
-_IN_OVERFLOW, _IN_UNMOUNT, _IN_IGNORED = 0x4000, 0x2000, 0x8000
-_NOWHERE = Path("/")
+# Plain numbers: an enumeration's operators would cost more than the rest of the work on an event.
+_CREATE, _DELETE, _ISDIR = int(Bits.CREATE), int(Bits.DELETE), int(Bits.ISDIR)
+_MOVED_FROM, _MOVED_TO = int(Bits.MOVED_FROM), int(Bits.MOVED_TO)
+_OVERFLOW, _UNMOUNT, _IGNORED = int(Bits.OVERFLOW), int(Bits.UNMOUNT), int(Bits.IGNORED)
+_STRUCTURE = _CREATE | _MOVED_FROM | _MOVED_TO
+_NAMED = _STRUCTURE | _DELETE
+_DIRECTORY = int(Bits.ONLYDIR | Bits.DONT_FOLLOW | Bits.EXCL_UNLINK)
 
 
 class Listener(Protocol):
@@ -153,7 +149,7 @@ class WatchedTree:
 
     def fileno(self) -> int:
         """Readable when there is work. Ask again after each `work`: it may be another one."""
-        return self._kernel.fd
+        return self._kernel.fileno()
 
     @property
     def watched(self) -> int:
@@ -204,7 +200,7 @@ class WatchedTree:
 
     def _begin(self, since: int | None) -> None:
         try:
-            self._kernel = Inotify(cache_size=READ_BUFFER, sync_timeout=0)
+            self._kernel = InotifyQueue()
         except OSError as error:
             remedy = "raise fs.inotify.max_user_instances or the limit of open files"
             raise Unavailable(f"inotify: {error.strerror}", remedy=remedy) from error
@@ -222,38 +218,37 @@ class WatchedTree:
 
     def _read(self) -> bool:
         """Take events off the queue; True if it may hold more."""
-        for _ in range(READ_SLICE):
-            event = self._kernel.sync_get()
-            if event is None:
+        taken = 0
+        while taken < READ_SLICE:
+            events = self._kernel.read()
+            if not events:
                 return False
-            self._take(event)
-        self._read_on += READ_SLICE
+            for event in events:
+                self._take(event)
+            taken += len(events)
+        self._read_on += taken
         return True
 
     def _take(self, event: Event) -> None:
-        mask = int(event.mask)
-        if mask & (_IN_OVERFLOW | _IN_UNMOUNT):
-            if mask & _IN_OVERFLOW:
+        watch, mask, cookie, name = event
+        if mask & (_OVERFLOW | _UNMOUNT):
+            if mask & _OVERFLOW:
                 self._listener.lost(QUEUE_OVERFLOW)
             self.resync()
             return
-        watch = event.watch
-        if watch is None:
-            return
-        node = self._nodes.get(watch.wd) or self._retired.get(watch.wd)
+        node = self._nodes.get(watch) or self._retired.get(watch)
         if node is None:
-            return
-        if mask & _IN_IGNORED:
-            self._forget(node, watch.wd)
-        elif event.name is None:
-            if node.is_root and mask & self._changes:
-                self._listener.changed(mask, node.path())
-        else:
-            self._on_entry(node, str(event.name), mask, event.cookie)
+            return  # what went out of the tree
+        if mask & _IGNORED:
+            self._forget(node, watch)
+        elif name:
+            self._on_entry(node, name, mask, cookie)
+        elif node.is_root and mask & self._changes:
+            self._listener.changed(mask, node.path())
 
-    def _forget(self, node: Node, wd: int) -> None:
-        self._nodes.pop(wd, None)
-        self._retired.pop(wd, None)
+    def _forget(self, node: Node, watch: int) -> None:
+        self._nodes.pop(watch, None)
+        self._retired.pop(watch, None)
         node.place = GONE
         parent = node.parent
         if parent and parent.children and parent.children.get(node.name) is node:
@@ -265,26 +260,26 @@ class WatchedTree:
             return
         told = node.place.inside or (below is not None and below.inside)
         found = self._found.pop((node, name), None) if self._found else None
-        if found and not mask & (_IN_CREATE | _IN_MOVED_TO):
+        if found and not mask & (_CREATE | _MOVED_TO):
             self._tell_found(node, name, found[0])
-        if node.heard is not None and mask & (_IN_CREATE | _IN_MOVED_TO):
+        if node.heard is not None and mask & (_CREATE | _MOVED_TO):
             self._heard += name not in node.heard
             node.heard.add(name)
-        if mask & _IN_MOVED_FROM:
+        if mask & _MOVED_FROM:
             self._leave(cookie, Left(node, name, mask, told, node.detach(name), self._now()))
             return
-        if not (mask & _IN_ISDIR or not node.place.inside):
+        if not (mask & _ISDIR or not node.place.inside):
             below = None
-        if mask & _IN_MOVED_TO:
+        if mask & _MOVED_TO:
             self._arrive(node, name, mask, told, below, self._moves.pop(cookie, None))
             return
         if told and mask & self._changes:
             self._listener.changed(mask, node.at(name))
-        if below and mask & _IN_CREATE:
+        if below and mask & _CREATE:
             self._enter(Node(node, name, below), ALL)
 
     def _excluded(self, node: Node, name: str) -> bool:
-        if not node.place.inside:
+        if self._plan.excludes_nothing or not node.place.inside:
             return False
         return self._plan.excludes_name(name) or self._plan.excludes_path(lambda: node.at(name))
 
@@ -335,21 +330,21 @@ class WatchedTree:
             node = nodes.pop()
             nodes.extend((node.children or {}).values())
             node.place = GONE
-            if node.watch and self._nodes.pop(node.watch.wd, None):
+            if self._nodes.pop(node.watch, None):
                 self._end(node.watch)
 
-    def _end(self, watch: Watch) -> None:
+    def _end(self, watch: int) -> None:
         try:
-            self._kernel.rm_watch(watch)
+            self._kernel.remove(watch)
         except OSError as error:
             if error.errno != errno.EINVAL:  # the kernel was quicker
                 raise
 
     def _end_retired(self) -> None:
         """The new plan has been walked: what it did not come upon is not watched any more."""
-        for wd, node in self._retired.items():
-            if wd not in self._nodes and node.watch:
-                self._end(node.watch)
+        for watch in self._retired:
+            if watch not in self._nodes:
+                self._end(watch)
         self._retired.clear()
 
     def _enter(self, node: Node, since: int | None) -> None:
@@ -359,32 +354,31 @@ class WatchedTree:
         except OSError as error:
             self._not_watched(node, since, error)
             return
-        known = self._nodes.get(watch.wd)
+        known = self._nodes.get(watch)
         if known:  # by an earlier event, or under another path (a bind mount)
             if self._retired and node.parent:
                 node.parent.attach(known, node.name)  # it may have been made below a retired node
             return
-        watch.path = _NOWHERE  # the node knows; the path object would cost more than everything else
         node.watch = watch
         node.heard = None if since is None else set()
-        self._nodes[watch.wd] = node
+        self._nodes[watch] = node
         self._scan_later(node, since)
 
-    def _watch(self, node: Node) -> Watch:
+    def _watch(self, node: Node) -> int:
         if len(self._nodes) >= MAX_WATCHES:
             raise OSError(errno.ENOSPC, "too many directories")
         place = node.place
-        mask = Mask(self._changes if place.inside else self._changes & Mask.DELETE)
+        mask = self._changes if place.inside else self._changes & _DELETE
         if place.next or self._plan.recursive:
             mask |= _STRUCTURE
         path = node.path()
         try:
-            return self._kernel.add_watch(path, mask | _DIRECTORY)
+            return self._kernel.add(path, mask | _DIRECTORY)
         except NotADirectoryError:
-            own = Mask(self._changes & ~_IN_NAMED)
+            own = self._changes & ~_NAMED
             if not node.is_root or not own:
                 raise
-            return self._kernel.add_watch(path, own | Mask.DONT_FOLLOW)
+            return self._kernel.add(path, own | Bits.DONT_FOLLOW)
 
     def _not_watched(self, node: Node, since: int | None, error: OSError) -> None:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
@@ -464,14 +458,16 @@ class WatchedTree:
     def _tell_found(self, node: Node, name: str, mask: int) -> None:
         if not mask & self._changes:
             return
-        if mask & _IN_CREATE:
+        if mask & _CREATE:
             self._listener.changed(mask, node.at(name))
         else:
             self._listener.found(mask, node.at(name))
 
 
 def _queue_length() -> int:
+    """Events that can be waiting at any moment."""
     try:
-        return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        kernel = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     except (OSError, ValueError):
-        return QUEUE_LENGTH
+        kernel = QUEUE_LENGTH
+    return kernel + BACKLOG_BYTES // MIN_EVENT

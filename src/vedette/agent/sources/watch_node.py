@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from asyncinotify import Watch
-
+from vedette.agent.sources.inotify_queue import Bits
 from vedette.agent.sources.watch_plan import Place
 
 ALL = 0
@@ -16,13 +15,12 @@ ALL = 0
 GONE = Place()
 """The place of a directory that is not watched any more: nothing in it is looked at."""
 
-_IN_MODIFY, _IN_ATTRIB, _IN_CREATE, _IN_ISDIR = 0x2, 0x4, 0x100, 0x4000_0000
-
 
 class Node:
     """A directory (or a file that is a root): its name and where it is.
 
-    heard: until it has been scanned, the entries whose arrival events have told.
+    watch: its number in the kernel, 0 for none. heard: until it has been scanned, the entries whose
+    arrival events have told.
     """
 
     __slots__ = ("children", "heard", "name", "parent", "place", "watch")
@@ -31,7 +29,7 @@ class Node:
         self.parent = parent
         self.name = name
         self.place = place
-        self.watch: Watch | None = None
+        self.watch = 0
         self.heard: set[str] | None = None
         self.children: dict[str, Node] | None = None
 
@@ -82,11 +80,11 @@ def news(entry: os.DirEntry[str] | Path, is_dir: bool, since: int) -> int:
     A directory's times speak of its entries, which are looked at by themselves.
     """
     if since == ALL:
-        return _IN_CREATE | (_IN_ISDIR if is_dir else 0)
+        return Bits.CREATE | (Bits.ISDIR if is_dir else 0)
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
         return 0
     if is_dir or status.st_ctime_ns < since:
         return 0
-    return _IN_MODIFY if status.st_mtime_ns >= since else _IN_ATTRIB
+    return Bits.MODIFY if status.st_mtime_ns >= since else Bits.ATTRIB

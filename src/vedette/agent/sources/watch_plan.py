@@ -44,6 +44,7 @@ class Plan:
         globs = tuple(exclude)
         self._names = _any_of(glob for glob in globs if "/" not in glob)
         self._paths = _any_of(glob for glob in globs if "/" in glob)
+        self.excludes_nothing = not globs
 
     def below(self, place: Place, name: str) -> Place | None:
         """What a directory of that name is, in a place; None if it is not watched."""
