@@ -203,9 +203,8 @@ def main() -> int:
         else:
             (explained if reason else open_questions).append(_disagreement(outcome, answer, line, reason))
     total = agreed + len(explained) + len(open_questions)
-    print(
-        f"both answered {total}: {agreed} agree, {len(explained)} differ by design, {len(open_questions)} open"
-    )
+    print(f"both answered {total}: {agreed} agree, {len(explained)} differ by design,", end=" ")
+    print(f"{len(open_questions)} are open")
     print(f"we skipped {skipped} that Lynis answered")
     for title, items in (("by design", explained), ("open", open_questions)):
         print(*(f"\n{title}: {item}" for item in items), sep="")

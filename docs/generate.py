@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from vedette.cli import parser
+from vedette.wire.baseline import GROUPS
 from vedette.wire.declare import EVENT_TYPES, describe, pascal
 from vedette.wire.twin import Settings
 
@@ -84,6 +85,24 @@ def settings_schema() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
+def checks() -> str:
+    """Every check of the baseline, by group."""
+    from vedette.agent.baseline.catalogue import all_checks
+
+    found = {check.number: check for check in all_checks()}
+    parts = [
+        NOTE + f"# Baseline checks\n\nThe {len(found)} checks of the CIS Distribution Independent Linux"
+        " Benchmark v2.0.0, by the groups that `Baseline_GroupsDisabled` names. *Profiles*: where a check is"
+        " on; in the others it answers SKIP with the reason. Some are off on certain devices only.\n"
+    ]
+    for group, numbers in GROUPS.items():
+        parts.append(f"\n## {group}\n\n| check | expects | severity | profiles |\n|---|---|---|---|")
+        for check in (found[number] for number in numbers):
+            profiles = ", ".join(check.profiles)
+            parts.append(f"| {check.number} | {_cell(check.description)} | {check.severity} | {profiles} |")
+    return "\n".join(parts) + "\n"
+
+
 def commands() -> str:
     """The help page of every command."""
     parts = [NOTE + "# Commands\n"]
@@ -112,6 +131,7 @@ GENERATED = {
     "events.md": events,
     "settings.md": settings,
     "settings.schema.json": settings_schema,
+    "checks.md": checks,
     "commands.md": commands,
 }
 

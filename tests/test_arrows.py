@@ -21,6 +21,7 @@ AGENT_FLOW = [
     "losses",
     "settings",
     "sources",
+    "baseline",
     "aggregate",
     "collectors",
     "roster",

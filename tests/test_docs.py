@@ -28,7 +28,9 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["events.md", "settings.md", "settings.schema.json", "commands.md"])
+@pytest.mark.parametrize(
+    "page", ["events.md", "settings.md", "settings.schema.json", "checks.md", "commands.md"]
+)
 def test_generated_pages_are_fresh(page: str):
     """`make docs` would change nothing."""
     assert (DOCS / "reference" / page).read_text() == generator().GENERATED[page]()

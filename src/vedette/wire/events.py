@@ -148,7 +148,7 @@ class Baseline(Payload, frozen=True, kw_only=True):
         doc("SKIP: there is nothing to check on this device. ERROR: the check could not be made."),
     ]
     baseline_check_description: Annotated[str, doc("What the check expects, and why.")]
-    baseline_check_remediation: Annotated[str, doc("What to do where it fails.")]
+    baseline_check_remediation: Annotated[str, doc("What to do about it, for FAIL and ERROR.")] = ""
     baseline_check_severity: Annotated[
         Literal["Critical", "Important", "Warning", "Informational"],
         doc("How much a failure matters."),

@@ -151,7 +151,7 @@ def test_password_fields_are_judged_where_they_are_read_and_go_no_further():
     assert states == {"root": "set", "guest": "empty", "svc": "locked"}
     assert "hash" not in repr((accounts(it), secrets(it)))
     assert [(account.name, account.uid) for account in accounts(it)][-1] == ("odd", -1)
-    assert [account.name for account in people(it)] == ["root", "guest"]
+    assert [account.name for account in people(it)] == ["root", "guest", "odd"]
 
 
 def test_sshd_takes_the_first_line_of_an_option_and_ignores_match_blocks():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vedette.agent.baseline.declare import Result
 from vedette.agent.baseline.run import run, wanted
 from vedette.agent.baseline.scan import Outcome
 from vedette.agent.collectors import Collected
@@ -134,15 +135,21 @@ def _step(steps: Iterator[Outcome | None]) -> tuple[bool, Outcome | None]:
     return False, None
 
 
+PASSED_EVIDENCE = 2
+"""Lines of evidence sent with a check that passed. What failed is told in full."""
+
+
 def _payload(outcome: Outcome, scan_id: str) -> Baseline:
+    """What is sent of an outcome. Advice only where it is needed: a scan of 237 checks is metered."""
+    bad = outcome.result in {Result.FAIL, Result.ERROR}
     return Baseline(
         event_id=scan_id,
         baseline_check_id=outcome.check_id,
         baseline_check_result=outcome.result.value,
         baseline_check_description=outcome.description,
-        baseline_check_remediation=outcome.remediation,
+        baseline_check_remediation=outcome.remediation if bad else "",
         baseline_check_severity=outcome.severity.value,
         baseline_check_error=outcome.reason,
         baseline_check_group=outcome.group,
-        baseline_check_evidence=outcome.evidence,
+        baseline_check_evidence=outcome.evidence if bad else outcome.evidence[:PASSED_EVIDENCE],
     )
