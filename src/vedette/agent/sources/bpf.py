@@ -44,6 +44,9 @@ ENOTSUPP = 524
 PER_CPU = frozenset({5, 6, 10})
 """BPF_MAP_TYPE_PERCPU_HASH, _PERCPU_ARRAY and _LRU_PERCPU_HASH: map types with a value for each CPU."""
 
+CGROUP_SOCK_CREATE, TCX_INGRESS, TCX_EGRESS = 2, 46, 47
+"""Where `Loaded.link` attaches: enum bpf_attach_type of linux/bpf.h. tcx came with kernel 6.6."""
+
 _OnRecord = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_object__open_file": (c_void_p, [c_char_p, c_void_p]),
@@ -62,6 +65,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
     "bpf_raw_tracepoint_open": (c_int, [c_char_p, c_int]),
+    "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_lookup_and_delete_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
@@ -250,8 +254,18 @@ class Loaded:
             raise _refused(f"attaching {program} to {tracepoint}", -link)
         self._links.append(link)
 
+    def link(self, program: str, target: int, where: int) -> int:
+        """Run a program at a cgroup (its file descriptor) or a device (its index), beside those of others.
+
+        Returns the link's file descriptor; closing it detaches the program. Raises OSError.
+        """
+        link: int = self._library.bpf_link_create(self.programs[program], target, where, None)
+        if link < 0:
+            raise OSError(-link, os.strerror(-link), f"BPF program {program}")
+        return link
+
     def detach(self) -> None:
-        """Let no program run any more; maps stay readable."""
+        """Let no program run at a tracepoint any more; maps stay readable."""
         while self._links:
             os.close(self._links.pop())
 
