@@ -113,7 +113,6 @@ class LoginCollector:
         self._sessions = EventCache(kind, CAPACITY, setting=setting)
         self._merge = Merge()
         self._sources: list[Source] = []
-        self._journal: Journal | None = None
         self._ends: Ends | None = None
         self._settings = Settings()
         self._looking = asyncio.Lock()
@@ -169,7 +168,7 @@ class LoginCollector:
         if settings.login_use_pam:
             self._open_pam(state)
         else:
-            await self._open_records(state)
+            await asyncio.to_thread(self._open_records, state)
         problems = [f"{source.name}: {source.problem}" for source in self._sources if source.problem]
         self.source = "; ".join([", ".join(source.name for source in self._sources), *problems])
         self._poll = asyncio.create_task(self._keep_looking(), name="logins")
@@ -183,13 +182,8 @@ class LoginCollector:
         for session in self._merge.sessions():
             self._ends.watch(session)
 
-    async def _open_records(self, state: State) -> None:
-        await asyncio.to_thread(self._open_files, state)
-        if not any(isinstance(source, AuthLog) for source in self._sources):
-            await self._open_journal(state)
-
-    def _open_files(self, state: State) -> None:
-        """The records of utmp's family, and the system log if there is one."""
+    def _open_records(self, state: State) -> None:
+        """The records of utmp's family, and the system log."""
         logs = self._root / "var/log"
         wtmp = Wtmp(logs / "wtmp", state.files.get("wtmp"), self._losses)
         btmp = Btmp(logs / "btmp", state.files.get("btmp"), self._losses, self._accounts.__contains__)
@@ -203,25 +197,22 @@ class LoginCollector:
             before.append(now.before())
         for fact in (fact for facts in before for fact in facts):
             self._merge.remember(fact)
-        system_log = next((path for name in PATHS if (path := self._root / name).exists()), None)
-        if system_log:
-            position = state.files.get(system_log.name)
-            self._sources.append(AuthLog(system_log, position, self._losses, self._clock))
+        self._sources.append(self._system_log(state))
 
-    async def _open_journal(self, state: State) -> None:
-        """The journal; without one a system log that may appear, if there are at least records."""
-        journal = Journal(self._root, state.journal, self._losses, self._clock)
-        try:
-            await journal.start()
-        except Unavailable as reason:
-            if not any((self._root / "var/log" / name).exists() for name in ("wtmp", "btmp")):
-                raise Unavailable(
-                    f"neither wtmp nor btmp nor {PATHS[0]}, and {reason.reason}", remedy=reason.remedy
-                ) from None
-            self._sources.append(AuthLog(self._root / PATHS[0], None, self._losses, self._clock))
-        else:
-            self._journal = journal
-            self._sources.append(journal)
+    def _system_log(self, state: State) -> Source:
+        """The file of a syslog daemon, else the journal; if there are records at least, a file to come."""
+        paths = [self._root / name for name in PATHS]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            try:
+                return Journal(self._root, state.journal, self._clock)
+            except Unavailable as reason:
+                if not any((self._root / "var/log" / name).exists() for name in ("wtmp", "btmp")):
+                    raise Unavailable(
+                        f"no wtmp, btmp or {paths[0].name}, and {reason.reason}", remedy=reason.remedy
+                    ) from None
+                path = paths[0]
+        return AuthLog(path, state.files.get(path.name), self._losses, self._clock)
 
     async def _close(self) -> None:
         if self._poll:
@@ -232,11 +223,8 @@ class LoginCollector:
         if self._ends:
             self._ends.close()
             self._ends = None
-        if self._journal:
-            await self._journal.stop()
-            self._journal = None
         for source in self._sources:
-            source.close()
+            await asyncio.to_thread(source.close)
         self._sources = []
 
     async def _keep_looking(self) -> None:

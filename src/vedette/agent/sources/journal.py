@@ -3,24 +3,23 @@
 Read by a `journalctl --follow` that runs as long as the collector does. There is no reading library on a
 plain device (python3-systemd is a separate package that few carry), the files' format is not one to parse
 by hand, and one program that waits costs less than one that is started for every look: 3 MB of which
-2.3 are shared with systemd. It is told which facilities and fields are wanted, so it is woken for
-nothing else.
+2.3 are shared with systemd. It is told which facilities and fields are wanted, so it is woken for nothing
+else. Between two looks its pipe holds 64 KiB; when that is full it waits, and nothing is lost. It ends by
+itself when the agent is gone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
+import os
 import shutil
+import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from vedette.agent.losses import Losses
 from vedette.agent.sources import Unavailable
 from vedette.agent.sources.authlog import LOG_LINE, PROGRAMS, Interpreter, Speech
 from vedette.agent.sources.signin import SignIn
@@ -29,16 +28,20 @@ log = logging.getLogger(__name__)
 
 DIRECTORIES = ("var/log/journal", "run/log/journal")
 
-ENTRY_BYTES = 65_536
-"""Longest line of journalctl that is read; one with our fields has a tenth of it."""
+SLICE = 65_536
+"""Bytes read at once, as much as a pipe holds."""
 
-WAITING = 4_096
-"""Entries kept between two looks; beyond it the oldest is dropped, and counted."""
+ENTRY_BYTES = 65_536
+"""Longest entry that is kept until its rest has come; one with our fields has a tenth of it."""
 
 RESTART_S = 60.0
 """Pause before journalctl is started again after it ended by itself."""
 
-JOURNAL_OVERRUN = "journal faster than it is read"
+REASON_BYTES = 400
+"""Of what journalctl says when it ends."""
+
+STOP_S = 5.0
+"""How long journalctl may take to end before it is killed."""
 
 _AUTH, _AUTHPRIV = 4, 10
 _FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,_UID,_EXE"
@@ -74,118 +77,100 @@ def speech_of(entry: Entry) -> Speech | None:
 
 
 class Journal:
-    """What is added to the journal from now on, or since `cursor`."""
+    """What is added to the journal from now on, or since `cursor`. Raises Unavailable if there is none."""
 
-    def __init__(
-        self, root: Path, cursor: str | None, losses: Losses, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, root: Path, cursor: str | None, clock: Callable[[], float] = time.time) -> None:
         self.name = "journal"
         self.problem = ""
         """Why the journal cannot be read now; empty if it can."""
-        self._directory = next((root / name for name in DIRECTORIES if (root / name).is_dir()), None)
-        self._system = root == Path("/")
-        self._cursor = cursor
-        self._losses = losses
-        self._clock = clock
-        self._since = clock()
-        self._waiting: deque[Entry] = deque()
-        self._interpreter = Interpreter()
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to read. Raises Unavailable if this device keeps no journal that can be read."""
-        if self._directory is None:
+        directory = next((root / name for name in DIRECTORIES if (root / name).is_dir()), None)
+        if directory is None:
             raise Unavailable("no journal", remedy="run systemd-journald or a syslog daemon")
         if shutil.which("journalctl") is None:
             raise Unavailable("a journal but no journalctl", remedy="install systemd's tools")
-        self._process = await self._spawn(self._directory)
-        self._reader = asyncio.create_task(self._read(self._process, self._directory), name="journal")
+        self._where = [] if root == Path("/") else [f"--directory={directory}"]
+        self._cursor = cursor
+        self._clock = clock
+        self._since = clock()
+        self._rest = b""
+        self._interpreter = Interpreter()
+        self._ended_at = 0.0
+        self._process: subprocess.Popen[bytes] | None = self._spawn()
 
     def position(self) -> str | None:
-        """Cursor of the last entry that `facts` has used."""
+        """Cursor of the last entry that was used."""
         return self._cursor
 
     def changed(self) -> bool:
-        """Whether entries wait."""
-        return bool(self._waiting)
+        """Whether there may be entries: reading finds out as cheaply as asking."""
+        return True
 
     def facts(self) -> Iterator[SignIn]:
         """What was added since the last call."""
-        while self._waiting:
-            entry = self._waiting.popleft()
-            self._cursor = entry.cursor
-            speech = speech_of(entry)
-            fact = speech and self._interpreter.read(speech)
+        if self._process is None and self._clock() - self._ended_at >= RESTART_S:
+            self._process, self._rest, self.problem = self._spawn(), b"", ""
+        for line in self._lines():
+            fact = self._fact(line)
             if fact:
                 yield fact
 
     def close(self) -> None:
-        """Nothing that `stop` does not do."""
-
-    async def stop(self) -> None:
         """End journalctl."""
-        if self._reader:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
-        await self._end()
+        process, self._process = self._process, None
+        if process:
+            with process:
+                process.terminate()
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
-    def _arguments(self, directory: Path) -> list[str]:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         begin = f"--after-cursor={self._cursor}" if self._cursor else f"--since=@{self._since:.6f}"
-        where = [] if self._system else [f"--directory={directory}"]
-        return [
-            *("--follow", "--no-tail", "--quiet", "--output=json", f"--output-fields={_FIELDS}", begin),
-            *where,
-            *(f"SYSLOG_FACILITY={facility}" for facility in (_AUTH, _AUTHPRIV)),
-        ]
-
-    async def _spawn(self, directory: Path) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            "journalctl",
-            *self._arguments(directory),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=ENTRY_BYTES,
+        process = subprocess.Popen(
+            [
+                *("journalctl", "--follow", "--no-tail", "--quiet"),
+                *("--output=json", f"--output-fields={_FIELDS}", begin, *self._where),
+                *(f"SYSLOG_FACILITY={facility}" for facility in (_AUTH, _AUTHPRIV)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
         )
-
-    async def _read(self, process: asyncio.subprocess.Process, directory: Path) -> None:
-        """Take entries as they come; start journalctl again, after a pause, when it ends."""
-        while True:
-            await self._entries(process)
-            await self._end()
-            self.problem = "journalctl ended"
-            log.warning("journalctl ended; it is started again in %.0f s", RESTART_S)
-            await asyncio.sleep(RESTART_S)
-            self._process = process = await self._spawn(directory)
-            self.problem = ""
-
-    async def _entries(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # longer than ENTRY_BYTES: nothing that we know says so much
-                continue
-            if not line:
-                return
-            self._take(line)
+        os.set_blocking(process.stdout.fileno(), False)
+        return process
 
-    def _take(self, line: bytes) -> None:
+    def _lines(self) -> Iterator[bytes]:
+        """The entries that wait in the pipe."""
+        while self._process and self._process.stdout:
+            try:
+                chunk = os.read(self._process.stdout.fileno(), SLICE)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._has_ended()
+                return
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            if len(self._rest) > ENTRY_BYTES:  # what follows is its tail, and no JSON
+                self._rest = b""
+            yield from lines
+
+    def _has_ended(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        said = self._process.stderr.read(REASON_BYTES) or b""
+        self.close()
+        self._ended_at = self._clock()
+        self.problem = f"journalctl ended: {said.decode(errors='backslashreplace').strip()}"
+        log.warning("%s; it is started again in %.0f s", self.problem, RESTART_S)
+
+    def _fact(self, line: bytes) -> SignIn | None:
         try:
             entry = _decode(line)
-        except msgspec.DecodeError:
-            return
-        if len(self._waiting) >= WAITING:
-            self._waiting.popleft()
-            self._losses.count(JOURNAL_OVERRUN, hits=1)
-        self._waiting.append(entry)
-
-    async def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
+        except msgspec.DecodeError:  # an entry with a field of another form: none of ours
+            return None
+        self._cursor = entry.cursor
+        speech = speech_of(entry)
+        return self._interpreter.read(speech) if speech else None

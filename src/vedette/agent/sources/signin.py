@@ -305,7 +305,10 @@ def _ends(fact: SignIn, session: _Event) -> bool:
         return True
     if fact.port:
         return (fact.remote, fact.port) == (known.remote, known.port)
-    return bool(fact.terminal) and fact.terminal == known.terminal and not fact.log
+    if not fact.log:
+        return bool(fact.terminal) and fact.terminal == known.terminal
+    # sudo's lines name no process: then it is the last session of this user and program.
+    return not session.processes and not fact.process_id and fact.program == known.program
 
 
 class Conversations:
