@@ -345,16 +345,16 @@ async def test_tokens_are_renewed_before_they_expire(hub, outbox, desires, caplo
 
 
 async def test_a_refusal_is_not_the_end(hub, outbox, desires, caplog):
-    """A device whose key is wrong keeps trying, and is connected when the hub knows the key."""
+    """A device that the hub does not know keeps trying, and is connected once it is registered."""
     caplog.set_level(logging.INFO, "vedette.agent")
     put(outbox, "a")
+    device = Identity("press-8")
     other = "b3RoZXIga2V5LCBvdGhlciBrZXksIG90aGVyIGtleSE="
-    uplink = uplink_to(hub, outbox, desires, connection=hub.connection(other))
+    uplink = uplink_to(hub, outbox, desires, connection=ConnectionString("127.0.0.1", device, other))
     async with running(uplink):
         await until(lambda: uplink.counters.refused >= 3)
-        assert "not authorized" in uplink.state
-        hub.registry.remove(MODULE)
-        hub.registry.add(MODULE, keys=(other, hub.key))
+        await until(lambda: "not authorized" in uplink.state)
+        hub.registry.add(device, keys=(other, other))
         assert names(await hub.sink.take(1)) == ["a"]
     assert said(caplog) == ["WARNING", "INFO"]
     assert other not in caplog.text
