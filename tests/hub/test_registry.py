@@ -21,7 +21,7 @@ from vedette.hub.registry import (
     RegistryError,
     TwinError,
     UnknownIdentity,
-    store,
+    rows,
 )
 from vedette.hub.registry.records import CHANGES_PAGE
 from vedette.hub.registry.twins import MAX_DEPTH, MAX_SECTION_BYTES, checked, merge
@@ -343,7 +343,7 @@ def test_a_feed_tells_long_lists_in_pages(registry: Registry):
 
 def test_the_change_log_is_bounded_and_says_what_it_lost(registry: Registry, monkeypatch: pytest.MonkeyPatch):
     """A reader that was away for too long is told so, once, and then goes on."""
-    monkeypatch.setattr(store, "CHANGES_KEPT", 5)
+    monkeypatch.setattr(rows, "CHANGES_KEPT", 5)
     feed = registry.feed()
     for n in range(7):
         registry.patch_desired(MODULE, {"n": n})
