@@ -37,12 +37,14 @@ from vedette.wire.filesystem import Word
 
 __all__ = [
     "COMMON_DETAILS",
+    "DNS",
     "EVENT_TYPES",
     "Baseline",
     "Category",
     "ConnectedHardware",
     "Event",
     "EventType",
+    "ExtendedProperties",
     "FileSystem",
     "FirewallConfiguration",
     "FirewallRule",
@@ -55,6 +57,7 @@ __all__ = [
     "LocalUsers",
     "Log",
     "Login",
+    "NetworkActivity",
     "Nic",
     "NicAddress",
     "Outcome",
@@ -447,3 +450,74 @@ class Login(Payload, frozen=True, kw_only=True):
             "IPv4 or IPv6 address of the client, a host name where the source has no address; 0.0.0.0: local."
         ),
     ] = ""
+
+
+class ExtendedProperties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What else is known of a flow."""
+
+    host_name: Annotated[
+        str, doc("Name of the remote address: the one that the device asked a DNS server for.")
+    ] = ""
+    tls_server_name: Annotated[str, doc("The server that the client asked for in its TLS ClientHello.")] = ""
+    delivery: Annotated[
+        Literal["", "broadcast", "multicast"],
+        doc("Whether packets were sent to many; empty: to one."),
+    ] = ""
+
+
+@event_type(
+    "NetworkActivity",
+    category=Category.TRIGGERED,
+    identity=("local_port", "remote_port", "protocol", "local_address", "remote_address"),
+    sums=("bytes_in", "bytes_out"),
+    details=(
+        *("LocalAddress", "RemoteAddress", "LocalPort", "RemotePort", "BytesIn", "BytesOut", "Protocol"),
+        *("ProcessId", "UserId", "ApplicationProtocol", "AzureResourceId", "DeviceId", "MessageSource"),
+        *("OriginalEventId", "TimestampUTC", "EventId", "Commandline", "HitCount", "ExtendedProperties"),
+    ),
+)
+class NetworkActivity(Payload, frozen=True, kw_only=True):
+    """Packets between a local and a remote address, and how many: the hit count is that of packets.
+
+    Local is this device's end of the flow: the source of what it sends, the target of what it receives.
+    """
+
+    local_address: Annotated[str, doc("IPv4 or IPv6 address.")]
+    remote_address: Annotated[str, doc("IPv4 or IPv6 address.")]
+    local_port: Annotated[UInt, doc("0 where the protocol has no ports.")] = 0
+    remote_port: Annotated[UInt, doc("0 where the protocol has no ports.")] = 0
+    bytes_in: Annotated[UInt, doc("Received: IP packets with their headers.", "bytes")] = 0
+    bytes_out: Annotated[UInt, doc("Sent: IP packets with their headers.", "bytes")] = 0
+    protocol: Annotated[
+        str, doc("`TCP`, `UDP`, `ICMP`, `ICMPv6`; others by their IANA name, or as in `IP-99`.")
+    ]
+    process_id: Annotated[
+        UInt | None, doc("The process that made the socket, or the listener that accepted; null: not known.")
+    ] = None
+    user_id: Annotated[UInt | None, doc("Its real user id; null: not known.")] = None
+    application_protocol: Annotated[
+        str, doc("By first bytes, else by well-known port; empty where neither tells.")
+    ] = ""
+    commandline: Annotated[
+        str, doc("Of that process, quoted for a shell; empty where it had ended before it could be read.")
+    ] = ""
+    extended_properties: Annotated[ExtendedProperties, doc("What else is known of the flow.")] = (
+        ExtendedProperties()
+    )
+
+
+@event_type(
+    "DNS",
+    category=Category.TRIGGERED,
+    identity=("query_name", "query_type", "response_code", "responding_server"),
+)
+class DNS(Payload, frozen=True, kw_only=True):
+    """A name that a DNS server answered for, and how often."""
+
+    query_name: Annotated[str, doc("In lower case, without the final dot; odd bytes as \\DDD.")]
+    query_type: Annotated[str, doc("`A`, `AAAA`, `TXT` …, as in `TYPE1234` where it has no name.")]
+    response_code: Annotated[str, doc("`NOERROR`, `NXDOMAIN`, `SERVFAIL` …")]
+    responding_server: Annotated[str, doc("Address of the server that answered.")]
+    answers: Annotated[
+        tuple[str, ...], doc("The records of the first answer: addresses, names, texts; at most 16.")
+    ] = ()

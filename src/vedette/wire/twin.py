@@ -19,6 +19,7 @@ import msgspec
 from vedette.wire.baseline import disabled_checks, disabled_groups
 from vedette.wire.events import doc
 from vedette.wire.filesystem import chosen_changes, excluded_globs, watched_paths
+from vedette.wire.network import AUTO, watched_devices
 
 VERSION_KEY = "$version"
 LATEST_STATE = "latest_state"
@@ -316,6 +317,46 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = msgspec.field(default=True, name="Login_RedactUnknownUsers")
 
+    network_disabled: Annotated[bool, doc("Switches the network activity collector off.")] = msgspec.field(
+        default=False, name="NetworkActivity_Disabled"
+    )
+    network_frequency: Annotated[Priority, doc("Priority of network activity events.")] = msgspec.field(
+        default=Priority.MEDIUM, name="NetworkActivity_MessageFrequency"
+    )
+    network_cache_size: Annotated[
+        int, bounded("Distinct network activity events kept between two sends.", 1, 65_536, "events")
+    ] = msgspec.field(default=256, name="NetworkActivity_CacheSize")
+    network_overflow: Annotated[
+        Literal["drop-oldest", "drop-new"],
+        doc("What a full cache does: the oldest event leaves, or nothing new is taken until the next send."),
+    ] = msgspec.field(default="drop-oldest", name="NetworkActivity_OverflowPolicy")
+    network_devices: Annotated[
+        str,
+        doc(
+            "Network devices to watch, as in `eth0,wlan0`; `auto`: all that are up, without loopback. A "
+            "device whose packets pass through another watched one is not watched itself."
+        ),
+    ] = msgspec.field(default=AUTO, name="NetworkActivity_Devices")
+    network_buffer: Annotated[
+        int,
+        bounded(
+            "Captured packets of a device that may wait to be read, where the kernel cannot count.",
+            65_536,
+            67_108_864,
+            "bytes",
+        ),
+    ] = msgspec.field(default=2_097_152, name="NetworkActivity_PacketBufferSize")
+
+    dns_disabled: Annotated[
+        bool, doc("Switches DNS events off. There are none without network activity, which sees the answers.")
+    ] = msgspec.field(default=False, name="DNS_Disabled")
+    dns_frequency: Annotated[Priority, doc("Priority of DNS events.")] = msgspec.field(
+        default=Priority.MEDIUM, name="DNS_MessageFrequency"
+    )
+    dns_cache_size: Annotated[
+        int, bounded("Distinct DNS events kept between two sends.", 1, 65_536, "events")
+    ] = msgspec.field(default=256, name="DNS_CacheSize")
+
     @property
     def intervals(self) -> dict[Priority, float]:
         """`priority_intervals` in seconds by priority."""
@@ -354,6 +395,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "Baseline_GroupsDisabled": disabled_groups,
     "Baseline_ChecksDisabled": disabled_checks,
     "FileSystem_Paths": watched_paths,
+    "NetworkActivity_Devices": watched_devices,
     "FileSystem_Exclude": excluded_globs,
     "FileSystem_Events": chosen_changes,
 }
