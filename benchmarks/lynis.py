@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from vedette.agent.baseline.run import run
 from vedette.agent.baseline.scan import Outcome
+from vedette.agent.baseline.tree import DiskTree
 from vedette.wire.twin import settings_from
 
 LYNIS_SECONDS = 1_800
@@ -190,7 +191,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, help="the log of a Lynis run that was made before")
     tests = lynis_log(parser.parse_args().log)
     settings = settings_from({"Baseline_Profile": "full"})
-    ours = {outcome.number: outcome for outcome in run(Path("/"), settings) if outcome}
+    ours = {outcome.number: outcome for outcome in run(DiskTree(), settings) if outcome}
     agreed = skipped = 0
     explained: list[str] = []
     open_questions: list[str] = []

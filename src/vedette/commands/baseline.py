@@ -93,10 +93,11 @@ def _pinned(path: Path) -> dict[str, str]:
 def _watched(root: Path, settings: Settings) -> Iterator[Outcome]:
     """The outcomes of a scan, with a bar on standard error while somebody looks at it."""
     from vedette.agent.baseline.run import planned, run
+    from vedette.agent.baseline.tree import DiskTree
 
     total, done = len(planned(settings)), 0
     watched = sys.stderr.isatty()
-    for outcome in run(root, settings):
+    for outcome in run(DiskTree(root), settings):
         done += outcome is not None
         if watched:
             bar = "#" * (_BAR * min(done, total) // max(total, 1))

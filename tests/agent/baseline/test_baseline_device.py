@@ -2,13 +2,19 @@
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from vedette.agent.baseline.catalogue import all_checks
+from vedette.agent.baseline.declare import Profile
 from vedette.agent.baseline.device import MAX_FILE_BYTES, Device, fact
-from vedette.agent.baseline.programs import PROGRAM_BYTES, output_of
+from vedette.agent.baseline.programs import PROGRAM_BYTES, Programs
+from vedette.agent.baseline.scan import scan
 from vedette.agent.baseline.tree import Directory, DiskTree, File, Link, MemoryTree
+
+output_of = Programs().output_of
 
 
 def device_of(tmp_path: Path, kind: str) -> Device:
@@ -153,6 +159,16 @@ def test_a_program_that_never_ends_is_ended_with_its_children():
     assert output_of(["sh", "-c", "sleep 1000 & sleep 1000"], seconds=0.2) is None
 
 
+def test_closing_ends_the_program_that_another_thread_waits_for():
+    """An agent that stops does not wait for a package manager."""
+    programs = Programs()
+    closer = threading.Timer(0.1, programs.close)
+    closer.start()
+    assert programs.output_of(["sleep", "1000"], seconds=1000) is None
+    closer.join()
+    assert programs.output_of(["echo", "late"]) is None
+
+
 def test_endless_output_is_cut_and_its_program_ended():
     """Memory is bounded whatever a program prints."""
     assert len(output_of(["yes"]) or "") == PROGRAM_BYTES
@@ -165,3 +181,13 @@ def test_a_memory_tree_has_the_parents_of_its_files():
     found = tree.lstat("/a/b/c")
     assert found is not None
     assert (found.permissions, found.uid, found.gid, found.is_file) == (0o600, 7, 8, True)
+
+
+def test_a_name_that_is_no_text_is_found_and_told_in_print(tmp_path: Path):
+    """Names are bytes; evidence is text that every encoder takes."""
+    bad = os.fsencode(tmp_path) + b"/\xff\x1b[2J"
+    with open(bad, "w") as file:
+        os.fchmod(file.fileno(), 0o666)
+    (check,) = (check for check in all_checks() if check.number == "6.1.10")
+    (outcome,) = filter(None, scan(Device(DiskTree(tmp_path)), [check], Profile.FULL))
+    assert outcome.evidence == ("1 found", "/��[2J")

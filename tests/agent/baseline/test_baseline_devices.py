@@ -5,7 +5,7 @@ import pytest
 from vedette.agent.baseline.catalogue import all_checks
 from vedette.agent.baseline.declare import Profile
 from vedette.agent.baseline.device import Device
-from vedette.agent.baseline.scan import TRIGGER, Outcome, scan
+from vedette.agent.baseline.scan import TRIGGER, Outcome, presentable, scan
 from vedette.agent.baseline.tree import Directory, Example, File, Link, MemoryTree
 from vedette.wire.baseline import GROUPS
 
@@ -205,6 +205,24 @@ def test_the_trigger_file_adds_one_failed_check():
     assert found["DIoTTest"].result == "FAIL"
     assert found["DIoTTest"].check_id.endswith("-DIoTTest")
     assert found["DIoTTest"].evidence == (TRIGGER,)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("deb https://ann:hunter2@deb.example.org x", "deb https://ann:***@deb.example.org x"),
+        (
+            'action(type="omhttp" pwd="hunter2" usehttps="on")',
+            'action(type="omhttp" pwd="***" usehttps="on")',
+        ),
+        ("root:$6$salt$hunter2:19000:", "root:***"),
+        ("password [success=1] pam_unix.so obscure", "password [success=1] pam_unix.so obscure"),
+        ("/etc/passwd: root (uid 0)", "/etc/passwd: root (uid 0)"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked_in_evidence(text: str, told: str):
+    """Even if a check quotes a line that it should not."""
+    assert presentable(text) == told
 
 
 def test_evidence_is_bounded_and_printable():

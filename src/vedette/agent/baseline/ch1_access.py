@@ -116,13 +116,13 @@ not_installed(
     "1.6.2.6",
     "No service runs outside SELinux' confinement for want of a policy (unconfined_service_t, initrc_t).",
     "Write a policy for each program named, or label it as the distribution's policy expects.",
-    passing={_SELINUX: "", "/proc/7/attr/current": "system_u:system_r:sshd_t:s0"},
-    failing={_SELINUX: "", "/proc/7/attr/current": "system_u:system_r:initrc_t:s0"},
+    passing={"/sys/fs/selinux/enforce": "1", "/proc/7/attr/current": "system_u:system_r:sshd_t:s0"},
+    failing={"/sys/fs/selinux/enforce": "1", "/proc/7/attr/current": "system_u:system_r:initrc_t:s0"},
     skipping={},
 )
 def _unconfined(device: Device) -> Finding:
-    if not device.exists(_SELINUX):
-        return skipped(_NO_SELINUX)
+    if not device.exists("/sys/fs/selinux/enforce"):
+        return skipped("SELinux is not at work")
     unconfined = re.compile(r":(initrc|unconfined_service)_t\b")
     labels = [(path, device.value(path) or "") for path in device.glob("/proc/[1-9]*/attr/current")]
     wrong = [f"{path}: {label}" for path, label in labels if unconfined.search(label)]

@@ -20,14 +20,8 @@ _SOURCE = re.compile(r"^(deb |URIs:|baseurl|mirrorlist|metalink|src/gz|src |http
 _IMAGE = "this system has no package manager: it is updated as an image"
 
 
-def _without_login(line: Line) -> Line:
-    """A repository's address without the password that it may carry."""
-    return Line(line.path, re.sub(r"//[^/@\s]+@", "//", line.text))
-
-
 def _sources(device: Device) -> list[Line]:
-    lines = device.lines_of(*_REPOSITORY_FILES)
-    return [_without_login(line) for line in lines if _SOURCE.match(line.text)]
+    return [line for line in device.lines_of(*_REPOSITORY_FILES) if _SOURCE.match(line.text)]
 
 
 def _managed(device: Device) -> bool:
@@ -81,7 +75,7 @@ _KEYS = (
 )
 def _keys(device: Device) -> Finding:
     lines = device.lines_of(*_REPOSITORY_FILES, "/etc/apt/apt.conf.d/*", "/etc/yum.conf", "/etc/dnf/dnf.conf")
-    unchecked = [_without_login(line) for line in lines if _UNCHECKED.search(line.text)]
+    unchecked = [line for line in lines if _UNCHECKED.search(line.text)]
     if unchecked:
         return failed(*unchecked)
     keys = [path for pattern in _KEYS for path in device.glob(pattern)]

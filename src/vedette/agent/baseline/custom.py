@@ -24,7 +24,7 @@ import msgspec
 
 from vedette.agent.baseline.declare import Finding, Result, Severity, Tally, failed, passed
 from vedette.agent.baseline.device import MAX_FILE_BYTES, CannotTell, Device
-from vedette.agent.baseline.scan import Outcome, bounded
+from vedette.agent.baseline.scan import Outcome, bounded, presentable
 
 GROUP = "Custom"
 
@@ -141,5 +141,5 @@ def _outcome(check: CustomCheck, finding: Finding) -> Outcome:
         description=check.description,
         remediation=check.remediation,
         evidence=bounded(finding.evidence),
-        reason=finding.reason[:400],
+        reason=presentable(finding.reason),
     )

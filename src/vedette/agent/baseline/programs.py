@@ -19,47 +19,60 @@ PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are searched; the agent's own PATH may be shorter under an init script."""
 
 
-def output_of(argv: Sequence[str], seconds: float = PROGRAM_SECONDS) -> str | None:
-    """What a program prints; None if it is not there, took too long, or failed without a word.
+class Programs:
+    """Runs one program at a time for one thread; another thread may `close`."""
 
-    Some tools (`rpm -Va`) exit with an error to say that there is something to read.
-    """
-    program = shutil.which(argv[0], path=PROGRAM_PATH)
-    if program is None:
-        return None
-    try:
-        process = subprocess.Popen(
-            [program, *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": PROGRAM_PATH, "LC_ALL": "C"},
-            start_new_session=True,
-        )
-    except OSError:
-        return None
-    return _read(process, seconds)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
+    def output_of(self, argv: Sequence[str], seconds: float = PROGRAM_SECONDS) -> str | None:
+        """What a program prints; None if it is not there, took too long, or failed without a word.
 
-def _read(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    assert process.stdout is not None
-    late = threading.Event()
+        Some tools (`rpm -Va`) exit with an error to say that there is something to read.
+        """
+        process = self._start(argv)
+        if process is None:
+            return None
+        timer = threading.Timer(seconds, _kill, [process])
+        timer.start()
+        with process:
+            assert process.stdout is not None
+            output = process.stdout.read(PROGRAM_BYTES)
+            if len(output) == PROGRAM_BYTES:
+                _kill(process)
+                ended = False
+            else:
+                ended = process.wait() < 0
+            timer.cancel()
+        failed = ended or (process.returncode > 0 and not output)
+        return None if failed else output.decode(errors="replace")
 
-    def end() -> None:
-        late.set()
-        _kill(process)
+    def close(self) -> None:
+        """End the program that runs; none runs after it."""
+        with self._lock:
+            self._closed = True
+            if self._process:
+                _kill(self._process)
 
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    with process:
-        output = process.stdout.read(PROGRAM_BYTES)
-        if len(output) == PROGRAM_BYTES:
-            _kill(process)
-        process.wait()
-        timer.cancel()
-    if late.is_set() or (process.returncode != 0 and not output):
-        return None
-    return output.decode(errors="replace")
+    def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes] | None:
+        program = shutil.which(argv[0], path=PROGRAM_PATH)
+        with self._lock:
+            if program is None or self._closed:
+                return None
+            try:
+                self._process = subprocess.Popen(
+                    [program, *argv[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={"PATH": PROGRAM_PATH, "LC_ALL": "C"},
+                    start_new_session=True,
+                )
+            except OSError:
+                return None
+            return self._process
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from vedette.agent.baseline.catalogue import chosen_checks
 from vedette.agent.baseline.custom import custom_outcomes
 from vedette.agent.baseline.declare import Check, Profile, Result
 from vedette.agent.baseline.device import Device
 from vedette.agent.baseline.scan import Outcome, scan
-from vedette.agent.baseline.tree import DiskTree
+from vedette.agent.baseline.tree import DiskTree, Tree
 from vedette.wire.baseline import disabled_checks, disabled_groups
 from vedette.wire.twin import Settings
 
@@ -22,12 +21,12 @@ def planned(settings: Settings) -> list[Check]:
     )
 
 
-def run(root: Path, settings: Settings) -> Iterator[Outcome | None]:
-    """Scan the system below a root, step by step; None stands for a step after which one may rest.
+def run(tree: Tree, settings: Settings) -> Iterator[Outcome | None]:
+    """Scan the system in a tree, step by step; None stands for a step after which one may rest.
 
     Nothing happens before the first step, the import of the chapters included: steps may run in a thread.
     """
-    device = Device(DiskTree(root), one_file_system=settings.baseline_one_file_system)
+    device = Device(tree, one_file_system=settings.baseline_one_file_system)
     yield from scan(device, planned(settings), Profile(settings.baseline_profile))
     if settings.baseline_custom_checks:
         yield from custom_outcomes(

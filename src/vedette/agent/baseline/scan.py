@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 EVIDENCE_LINES = 8
 EVIDENCE_CHARS = 240
 """Evidence of one check: at most 2 KB, so that 237 results fit three messages even if all are long."""
+
+READ_CHARS = 4 * EVIDENCE_CHARS
+"""Of a text, looked at: a secret that begins within the bound is seen whole."""
 
 SEARCH_SLICE = 500
 """Files looked at in one step: about 5 ms on a small board."""
@@ -44,8 +49,9 @@ def scan(device: Device, checks: Iterable[Check], profile: Profile) -> Iterator[
     """Run checks one by one; None stands for a step without an outcome, after which one may rest."""
     chosen = list(checks)
     if any(check.searches and profile in check.profiles for check in chosen):
-        while search(device).step(SEARCH_SLICE):
-            yield None
+        with contextlib.suppress(OSError):  # which each check that asks for the search then reports
+            while search(device).step(SEARCH_SLICE):
+                yield None
     for check in chosen:
         yield outcome(device, check, examine(check, device, profile))
     if device.exists(TRIGGER):
@@ -79,7 +85,7 @@ def outcome(device: Device, check: Check, finding: Finding) -> Outcome:
         description=check.description,
         remediation=check.remediation,
         evidence=bounded(finding.evidence),
-        reason=finding.reason[:EVIDENCE_CHARS],
+        reason=presentable(finding.reason),
     )
 
 
@@ -89,16 +95,29 @@ def identify(device: Device, group: str, number: str) -> str:
     return check_id(release.get("ID", "linux"), release.get("VERSION_ID", "rolling"), group, number)
 
 
+_SECRET = re.compile(
+    r"""(?P<key>(?<![/\w-])(?:pass(?:word|wd|phrase)?|pwd|secret|token)["']?\s*[=:]\s*["']?)[^\s"',;]+"""
+    r"|(?P<login>//[^/\s:@]*:)[^/\s@]+(?=@)"
+    r"|\$\w+\$\S+|grub\.pbkdf2\S+",
+    re.IGNORECASE,
+)
+"""What looks like a password in a setting or address, or a hash of crypt(5) or GRUB. Checks take care not
+to quote such lines; this is the second lock."""
+
+
 def bounded(evidence: tuple[str, ...]) -> tuple[str, ...]:
-    """Evidence cut to its bounds, printable, and saying so if there was more."""
-    kept = tuple(
-        "".join(
-            sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in line[:EVIDENCE_CHARS]
-        )
-        for line in evidence[:EVIDENCE_LINES]
-    )
+    """Evidence cut to its bounds, and saying so if there was more."""
+    kept = tuple(presentable(line) for line in evidence[:EVIDENCE_LINES])
     more = len(evidence) - len(kept)
     return (*kept, f"and {more} more") if more else kept
+
+
+def presentable(text: str) -> str:
+    """Text of a device, bounded, printable and without secrets."""
+    plain = "".join(
+        sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text[:READ_CHARS]
+    )
+    return _SECRET.sub(lambda found: f"{found['key'] or found['login'] or ''}***", plain)[:EVIDENCE_CHARS]
 
 
 def _triggered(device: Device) -> Outcome:

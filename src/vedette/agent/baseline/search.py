@@ -94,7 +94,7 @@ class Search:
                     yield path, found
                     if found.is_directory:
                         self._enter(path, pending)
-            except PermissionError:
+            except OSError:  # forbidden, gone, or longer than a path may be
                 self._hidden += 1
 
     def _enter(self, path: str, pending: list[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
-from vedette.agent.baseline.programs import output_of
+from vedette.agent.baseline.programs import Programs
 
 
 class Stat(NamedTuple):
@@ -74,6 +74,7 @@ class DiskTree:
     def __init__(self, root: Path = Path("/")) -> None:
         self._prefix = "" if root == Path("/") else str(root)
         self._live = root == Path("/")
+        self._programs = Programs()
 
     def lstat(self, path: str) -> Stat | None:
         """See `Tree`."""
@@ -98,6 +99,8 @@ class DiskTree:
                 return None
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read(limit)
+        except ProcessLookupError:  # a file of /proc whose process has ended
+            return None
         finally:
             os.close(descriptor)
 
@@ -111,7 +114,11 @@ class DiskTree:
 
     def run(self, argv: Sequence[str], seconds: float) -> str | None:
         """See `Tree`. Nothing is run for a tree that is not the running system."""
-        return output_of(argv, seconds) if self._live else None
+        return self._programs.output_of(argv, seconds) if self._live else None
+
+    def close(self) -> None:
+        """End a program that another thread waits for; none is run any more."""
+        self._programs.close()
 
 
 class File(NamedTuple):

@@ -19,6 +19,7 @@ from pathlib import Path
 from vedette.agent.baseline.declare import Result
 from vedette.agent.baseline.run import run, wanted
 from vedette.agent.baseline.scan import Outcome
+from vedette.agent.baseline.tree import DiskTree
 from vedette.agent.collectors import Collected
 from vedette.wire.events import Baseline, Event
 from vedette.wire.twin import Priority, Settings
@@ -106,7 +107,8 @@ class BaselineCollector:
     async def _scan(self) -> list[Event]:
         loop = asyncio.get_running_loop()
         settings, outcomes = self._settings, []
-        steps = run(self._root, settings)
+        tree = DiskTree(self._root)
+        steps = run(tree, settings)
         worker = ThreadPoolExecutor(1, "baseline", initializer=_yield_to_others)
         try:
             while True:
@@ -119,6 +121,7 @@ class BaselineCollector:
                 spent = time.monotonic() - begin
                 await asyncio.sleep(min(spent * (100 / settings.baseline_cpu_share - 1), MAX_PAUSE_S))
         finally:
+            tree.close()
             worker.shutdown(wait=False)
         now, scan_id = self._clock(), uuid.uuid4().hex
         return [Event(_payload(outcome, scan_id), now) for outcome in outcomes]
