@@ -208,7 +208,7 @@ _RECORDS = frozenset({"btmp", "lastlog", "wtmp"})
 """Sign-in records belong to the group utmp, which writes them; everybody may ask `last`."""
 
 MAX_LOG_FILES = 2_000
-"""Log files looked at: rotation keeps some hundred."""
+"""Log files looked at: more than rotation keeps."""
 
 
 @check(

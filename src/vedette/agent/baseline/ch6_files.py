@@ -24,7 +24,7 @@ from vedette.agent.baseline.tree import Directory, File
 _VERIFIERS = (("dpkg", "--verify"), ("rpm", "-Va", "--nomtime"), ("apk", "audit", "--system"))
 
 VERIFY_SECONDS = 900.0
-"""Patience with them: they read every packaged file, several minutes on an SD card."""
+"""Patience with them: they read every packaged file, from an SD card perhaps."""
 
 
 @check(

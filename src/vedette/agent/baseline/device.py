@@ -17,10 +17,10 @@ from vedette.agent.baseline.programs import PROGRAM_SECONDS
 from vedette.agent.baseline.tree import Stat, Tree
 
 MAX_FILE_BYTES = 1 << 20
-"""Read of a configuration file; the largest that distributions ship have under 200 KB."""
+"""Read of a configuration file: several times what the largest of them (services, grub.cfg) have."""
 
 MAX_NAMES = 10_000
-"""Names read of a directory of configuration; such directories have a few hundred at most."""
+"""Names read of a directory of configuration: far more than any such directory has, yet bounded."""
 
 MAX_LINKS = 40
 """Links followed for one path, as the kernel does."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 
 PROGRAM_SECONDS = 20.0
-"""Patience with a program: `nft` with 10,000 rules takes about one second."""
+"""Patience with a program: those that are asked list what the kernel holds, and are not busy long."""
 
 PROGRAM_BYTES = 1_000_000
 """Output of a program that is looked at; then it is ended."""
@@ -36,6 +36,7 @@ class Programs:
         if process is None:
             return None
         timer = threading.Timer(seconds, _kill, [process])
+        timer.name = "baseline program limit"
         timer.start()
         with process:
             assert process.stdout is not None

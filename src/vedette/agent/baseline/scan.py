@@ -24,7 +24,7 @@ READ_CHARS = 4 * EVIDENCE_CHARS
 """Of a text, looked at: a secret that begins within the bound is seen whole."""
 
 SEARCH_SLICE = 500
-"""Files looked at in one step: about 5 ms on a small board."""
+"""Files looked at in one step: 4 ms on a server core."""
 
 TRIGGER = "/tmp/DefenderForIoTOSBaselineTrigger.txt"  # noqa: S108 - documented; never opened
 TRIGGER_NUMBER = "DIoTTest"

@@ -16,11 +16,10 @@ from vedette.agent.baseline.mounts import PSEUDO, REMOTE, mounts
 from vedette.agent.baseline.tree import Stat
 
 KEPT_PATHS = 64
-"""Paths kept of each kind; evidence shows fewer, 4.1.13 compares them all (a Debian server has about 30
-SUID programs)."""
+"""Paths kept of each kind; evidence shows fewer, 4.1.13 compares them all."""
 
 MAX_PENDING = 50_000
-"""Directories waiting to be entered: about 5 MB. A tree with more is searched in part, and says so."""
+"""Directories waiting to be entered, a path each. A tree with more is searched in part, and says so."""
 
 FOREIGN = frozenset({"/var/lib/containerd", "/var/lib/containers", "/var/lib/docker", "/var/lib/lxc"})
 """Trees of other systems, whose users and programs are not this one's."""
