@@ -7,7 +7,6 @@ time; the event loop only learns that there is work.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from typing import cast
 
 from vedette.agent.aggregate import EventCache
 from vedette.agent.collectors import Collected
+from vedette.agent.sources import Unavailable
 from vedette.agent.sources.inotify import WatchedTree
+from vedette.agent.sources.mount_watch import Mounts, MountWatch
 from vedette.agent.sources.readable import readable
 from vedette.agent.sources.watch_plan import Plan
 from vedette.wire.events import FileSystem, Payload, type_of
@@ -49,6 +50,7 @@ class FileSystemCollector:
         self._turn = asyncio.Lock()
         self._cache = EventCache(type_of(FileSystem), 1, setting="FileSystem_CacheSize")
         self._tree: WatchedTree | None = None
+        self._mounts: MountWatch | None = None
         self._pump: asyncio.Task[None] | None = None
         self._retry_at = 0.0
 
@@ -82,10 +84,16 @@ class FileSystemCollector:
         if not plan.top.inside and not plan.top.next:
             return
         tree = WatchedTree(plan, changes, self)
-        await asyncio.to_thread(tree.open)
-        self._tree = tree
+        mounts = MountWatch()
+        try:
+            mounted = await asyncio.to_thread(mounts.mounts)  # before the tree: what is mounted later shows
+            await asyncio.to_thread(tree.open)
+        except Unavailable:
+            mounts.close()
+            raise
+        self._tree, self._mounts = tree, mounts
         await self._first_scan(tree)
-        self._pump = asyncio.create_task(self._keep_working(tree), name="FileSystem")
+        self._pump = asyncio.create_task(self._keep_working(tree, mounts, mounted), name="FileSystem")
 
     async def collect(self) -> Collected:
         """Read what the kernel has queued, then hand everything over."""
@@ -117,13 +125,15 @@ class FileSystemCollector:
         async with self._turn:  # nobody works on the tree while this is held
             if self._pump:
                 self._pump.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._pump
+                await asyncio.wait([self._pump])
                 self._pump = None
             await self._drain()
             if self._tree:
                 await asyncio.to_thread(self._tree.close)
                 self._tree = None
+            if self._mounts:
+                self._mounts.close()
+                self._mounts = None
             return Collected(*self._cache.drain())
 
     def changed(self, mask: int, path: str, target: str | None = None) -> None:
@@ -148,12 +158,19 @@ class FileSystemCollector:
         while tree.scanning and loop.time() < give_up:
             await asyncio.to_thread(tree.work)
 
-    async def _keep_working(self, tree: WatchedTree) -> None:
+    async def _keep_working(self, tree: WatchedTree, mounts: MountWatch, mounted: Mounts) -> None:
         """Let the tree work whenever there is work."""
         while True:
             async with self._turn:
                 more = await asyncio.to_thread(tree.work)
-            if not more and await readable(tree.fileno(), timeout=tree.patience):
+            if more:
+                continue
+            ready = await readable(tree.fileno(), mounts.fileno(), timeout=tree.patience)
+            if mounts.fileno() in ready:
+                before, mounted = mounted, await asyncio.to_thread(mounts.mounts)
+                if any(tree.concerns(point) for _, point in before ^ mounted):
+                    tree.resync()
+            elif ready:
                 await asyncio.sleep(BATCH_PAUSE)
 
     async def _drain(self) -> None:

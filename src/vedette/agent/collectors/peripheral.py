@@ -7,7 +7,6 @@ when the collector starts is the state to compare with, not an event.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +77,12 @@ class PeripheralCollector:
         """Listen to the kernel, then take stock. Raises Unavailable if it cannot be listened to."""
         self._use(settings)
         self._listen()
-        await asyncio.to_thread(self._usb.take_stock)
-        await asyncio.to_thread(self._ethernet.take_stock, links() if self._changes else {})
+        try:
+            await asyncio.to_thread(self._usb.take_stock)
+            await asyncio.to_thread(self._ethernet.take_stock, links() if self._changes else {})
+        except OSError as error:
+            self._hang_up()
+            raise Unavailable(f"rtnetlink: {error.strerror}") from error
         self._pump = asyncio.create_task(self._keep_listening(), name="Peripheral")
 
     async def collect(self) -> Collected:
@@ -106,15 +109,11 @@ class PeripheralCollector:
         async with self._turn:  # nobody is at work while this is held
             if self._pump:
                 self._pump.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._pump
+                await asyncio.wait([self._pump])
                 self._pump = None
             await self._take()
             self._tell_waiting(float("inf"))
-            for source in (self._uevents, self._changes):
-                if source:
-                    source.close()
-            self._uevents = self._changes = None
+            self._hang_up()
             return Collected(*self._cache.drain())
 
     def _use(self, settings: Settings) -> None:
@@ -141,6 +140,12 @@ class PeripheralCollector:
         self.source = ", ".join(notes)
         if not self._uevents and not self._changes:
             raise Unavailable(self.source, remedy="allow AF_NETLINK sockets")
+
+    def _hang_up(self) -> None:
+        for source in (self._uevents, self._changes):
+            if source:
+                source.close()
+        self._uevents = self._changes = None
 
     async def _keep_listening(self) -> None:
         fds = [source.fileno() for source in (self._uevents, self._changes) if source]

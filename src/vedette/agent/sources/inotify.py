@@ -120,7 +120,8 @@ class WatchedTree:
     def open(self) -> None:
         """Begin to watch; the tree below the roots is scanned by `work`. Raises Unavailable."""
         self._quiet_since = time.time_ns() - CLOCK_MARGIN
-        self._begin(None)
+        self._kernel = _queue()
+        self._survey(None)
 
     def reconfigure(self, plan: Plan, changes: int) -> None:
         """Watch for another plan. The queue stays the same: no event is lost, none comes twice.
@@ -150,6 +151,10 @@ class WatchedTree:
     def fileno(self) -> int:
         """Readable when there is work. Ask again after each `work`: it may be another one."""
         return self._kernel.fileno()
+
+    def concerns(self, path: str) -> bool:
+        """True if the path is watched, or on the way to what is."""
+        return self._plan.concerns(path)
 
     @property
     def watched(self) -> int:
@@ -198,23 +203,17 @@ class WatchedTree:
         self._read_on, self._read_on_since = 0, self._now()
         self._settle(before)
 
-    def _begin(self, since: int | None) -> None:
-        try:
-            self._kernel = InotifyQueue()
-        except OSError as error:
-            remedy = "raise fs.inotify.max_user_instances or the limit of open files"
-            raise Unavailable(f"inotify: {error.strerror}", remedy=remedy) from error
+    def _start_anew(self, since: int) -> None:
+        queue = _queue()  # or nothing is given up
+        self.close()
+        self._kernel = queue
+        self._resync_since = None
+        self._resync_at = self._now() + RESYNC_PAUSE
         self._survey(since)
 
     def _survey(self, since: int | None) -> None:
         self.unwatched = {}
         self._enter(Node(None, "", self._plan.top), since)
-
-    def _start_anew(self, since: int) -> None:
-        self.close()
-        self._resync_since = None
-        self._resync_at = self._now() + RESYNC_PAUSE
-        self._begin(since)
 
     def _read(self) -> bool:
         """Take events off the queue; True if it may hold more."""
@@ -462,6 +461,14 @@ class WatchedTree:
             self._listener.changed(mask, node.at(name))
         else:
             self._listener.found(mask, node.at(name))
+
+
+def _queue() -> InotifyQueue:
+    try:
+        return InotifyQueue()
+    except OSError as error:
+        remedy = "raise fs.inotify.max_user_instances or the limit of open files"
+        raise Unavailable(f"inotify: {error.strerror}", remedy=remedy) from error
 
 
 def _queue_length() -> int:

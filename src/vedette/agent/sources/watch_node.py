@@ -80,11 +80,11 @@ def news(entry: os.DirEntry[str] | Path, is_dir: bool, since: int) -> int:
     A directory's times speak of its entries, which are looked at by themselves.
     """
     if since == ALL:
-        return Bits.CREATE | (Bits.ISDIR if is_dir else 0)
+        return int(Bits.CREATE | Bits.ISDIR if is_dir else Bits.CREATE)
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
         return 0
     if is_dir or status.st_ctime_ns < since:
         return 0
-    return Bits.MODIFY if status.st_mtime_ns >= since else Bits.ATTRIB
+    return int(Bits.MODIFY if status.st_mtime_ns >= since else Bits.ATTRIB)

@@ -51,6 +51,13 @@ class Plan:
         found = place.next.get(name)
         return BELOW if found is None and self.recursive and place.inside else found
 
+    def concerns(self, path: str) -> bool:
+        """True if the path is a root, on the way to one, or watched because it is below one."""
+        place: Place | None = self.top
+        for name in filter(None, path.split("/")):
+            place = self.below(place, name) if place else None
+        return place is not None
+
     def excludes_name(self, name: str) -> bool:
         """True if something of that name inside a root is left out, wherever it is."""
         return self._names is not None and self._names.match(name) is not None
