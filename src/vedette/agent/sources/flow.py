@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from vedette.agent.losses import Loss
+
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 """IP protocol numbers (IANA) of those that the sources look into."""
 
@@ -34,13 +36,14 @@ class Identity(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """The process that made a socket. uid: its real user then, as the initial namespace numbers it.
+    """The process that made a socket, None where only the user is known. uid: its real user then, as the
+    initial namespace numbers it.
 
     started: when the process started, in nanoseconds since boot, so that a later process with the same id
-    is not taken for it; 0 where the source looked at the process itself, just now.
+    is not taken for it; 0 where the process was seen to hold the socket just now.
     """
 
-    pid: int
+    pid: int | None
     uid: int
     started: int = 0
 
@@ -62,6 +65,20 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner | None = None
     delivery: str = ""
     accepted: bool | None = None
+
+
+class Finished(NamedTuple):
+    """What a source saw since it was last asked: flows, oldest first, and what was lost.
+
+    packets: IP packets that were seen; those of the flows and the losses add up to it. not_ip: other frames.
+    others: packets for other hosts, which a device in promiscuous mode receives.
+    """
+
+    flows: list[Flow]
+    losses: list[Loss]
+    packets: int = 0
+    not_ip: int = 0
+    others: int = 0
 
 
 class Kind(IntEnum):

@@ -17,15 +17,17 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from vedette.agent.losses import KERNEL_MAP_FULL, NAMES_UNTOLD, Loss, Losses
+from vedette.agent.losses import KERNEL_MAP_FULL, NAMES_UNTOLD, Losses
 from vedette.agent.sources import Unavailable, bpf
-from vedette.agent.sources.flow import Flow, Identity, Kind, Owner, Told, address_text
-from vedette.agent.sources.rtnetlink import ARPHRD_ETHER, Link
+from vedette.agent.sources.flow import Finished, Flow, Identity, Kind, Owner, Told, address_text
+from vedette.agent.sources.net_devices import link_header
+from vedette.agent.sources.rtnetlink import Link
 
 OBJECT = "flow.bpf.o"
 
 FLOWS_MAX = 16_384
-"""Flows that one generation holds, whatever fewer the caller keeps: 2.4 MB of kernel memory when full."""
+"""Flows that one generation holds. Its user empties it every half minute; full, it takes 2.4 MB of kernel
+memory, nearly none when empty."""
 
 RING_BYTES = 128 * 1024
 """RING_BYTES of the C text: some 600 DNS answers of ordinary size, or 60 ClientHellos of the largest."""
@@ -35,9 +37,6 @@ WAKE_AT = RING_BYTES // 4
 
 TOLD_WITHIN = 1.0
 """Seconds to wait for records that a program on another CPU is just writing: it takes microseconds."""
-
-BARE = frozenset({512, 519, 768, 769, 776, 65534})
-"""ARPHRD_ PPP, RAWIP, TUNNEL, TUNNEL6, SIT and NONE: devices whose packets begin with the IP header."""
 
 TCX, TAP = "tcx", "packet socket"
 """The two ways for people."""
@@ -66,41 +65,27 @@ class _Ledger(NamedTuple):
     ring_full: int
 
 
-class Finished(NamedTuple):
-    """A generation at rest: its flows, what it lost, and what it left out.
-
-    packets: IP packets that were seen; those of the flows and the losses add up to it. not_ip: other frames.
-    others: packets for other hosts, which a device in promiscuous mode receives.
-    """
-
-    flows: list[Flow]
-    losses: list[Loss]
-    packets: int
-    not_ip: int
-    others: int
-
-
 class FlowCounter:
-    """Counts the flows of devices, between `watch` and `unwatch`.
+    """Counts the flows of devices, between `watch` and `unwatch`. Needs a running event loop.
 
-    capacity: flows that the caller keeps in a generation. told: called with each payload that was copied.
-    tcx: False to watch by packet sockets alone. mounts: where to find the mount of the cgroup hierarchy.
-    Raises Unavailable.
+    told: called with each payload that was copied. tcx: False to watch by packet sockets alone. flows: how
+    many one generation holds. mounts: where to find the mount of the cgroup hierarchy. Raises Unavailable.
     """
+
+    label = "eBPF"
 
     def __init__(
         self,
-        capacity: int,
         told: Callable[[Told], None],
         *,
         tcx: bool = True,
+        flows: int = FLOWS_MAX,
         mounts: Path = Path("/proc/self/mounts"),
     ) -> None:
         self._told = told
         self._tcx = tcx
-        entries = max(capacity, FLOWS_MAX)
         self._loaded = bpf.load(
-            OBJECT, constants=_CONFIG.pack(WAKE_AT), entries={"flows_0": entries, "flows_1": entries}
+            OBJECT, constants=_CONFIG.pack(WAKE_AT), entries={"flows_0": flows, "flows_1": flows}
         )
         maps = self._loaded.maps
         self._flows = maps["flows_0"], maps["flows_1"]
@@ -113,16 +98,12 @@ class FlowCounter:
         self._links: dict[int, list[int]] = {}
         for generation in (0, 1):
             self._reset(generation)
-        self.owners = self._follow_sockets(mounts)
-
-    @property
-    def fd(self) -> int:
-        """Polls as readable when records should be heard."""
-        return self._ring.fd
+        self.note = self._follow_sockets(mounts)
+        asyncio.get_running_loop().add_reader(self._ring.fd, self.hear)
 
     def watch(self, link: Link) -> str:
         """Count a device's packets from now on; returns the way in which. Raises OSError, Unavailable."""
-        frame = _frame(link)
+        frame = "ethernet" if link_header(link) else "bare"
         if self._tcx:
             try:
                 self._links[link.index] = self._tcx_links(link.index, frame)
@@ -136,7 +117,7 @@ class FlowCounter:
         return TAP
 
     def unwatch(self, index: int) -> None:
-        """Count a device's packets no more. It may be gone already."""
+        """Count a device's packets no more. The device may be gone already."""
         for fd in self._links.pop(index, ()):
             os.close(fd)
 
@@ -170,6 +151,7 @@ class FlowCounter:
 
     def close(self) -> None:
         """Leave the kernel."""
+        asyncio.get_running_loop().remove_reader(self._ring.fd)
         for index in list(self._links):
             self.unwatch(index)
         if self._cgroup_link is not None:
@@ -252,15 +234,6 @@ def cgroup_root(mounts: Path) -> str | None:
         if len(fields) > 2 and fields[2] == "cgroup2":
             return fields[1].encode("latin-1", "surrogateescape").decode("unicode_escape")
     return None
-
-
-def _frame(link: Link) -> str:
-    """Which programs understand a device's packets. Raises Unavailable."""
-    if link.device_type == ARPHRD_ETHER:
-        return "ethernet"
-    if link.device_type in BARE:
-        return "bare"
-    raise Unavailable(f"link type {link.device_type} is not understood")
 
 
 def _boot_offset() -> float:
