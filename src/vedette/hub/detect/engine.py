@@ -1,0 +1,225 @@
+"""Detection at work: batch by batch, each judged and its results stored with the position in one transaction.
+
+So a crash between commit and detection loses nothing, and one in the middle repeats nothing. Several hubs on
+one registry share the work by a lease: one judges, the others stand by. A worker that lost its lease without
+noticing cannot do harm: its transaction finds another holder, or a position other than it began at, and is
+given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from vedette.hub.detect import alerts
+from vedette.hub.detect.changes import Batch, Changes, Position
+from vedette.hub.detect.correlate import Correlator
+from vedette.hub.detect.judge import Judge
+from vedette.hub.detect.rules import RuleSet
+from vedette.hub.detect.schema import Database, LeaseRow, PositionRow
+from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.lake.tables import RAW_EVENTS
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 1.0
+"""Pause when everything was judged. Devices report every half hour at most; a second is not noticed."""
+
+LEASE_S = 30.0
+"""How long a lease holds without being renewed: twenty times what a batch of 10,000 events takes."""
+
+TICK_S = 10.0
+"""How often passing time is looked at (silence, ranges), and the lease renewed while there is no work."""
+
+FORGET_S = 3600.0
+"""How often what no window needs any more is dropped."""
+
+LEASE = "detection"
+
+Posture = Callable[[Session, Sequence[Observed], float], None]
+"""What else is made of a batch, in the same transaction: recommendations."""
+
+
+class Judged(msgspec.Struct):
+    """What detection did since it started. failing: why the latest attempt failed, empty when it did not."""
+
+    events: int = 0
+    matches: int = 0
+    alerts: int = 0
+    version: int = -1
+    holder: bool = False
+    failing: str = ""
+
+
+class Superseded(Exception):
+    """Another worker holds the lease or has moved the position: this one's results are not stored."""
+
+
+class Worker:
+    """Judges what was committed. For one thread.
+
+    posture: makes recommendations of the same batches. groups: device → security group.
+    """
+
+    def __init__(
+        self,
+        lake: Path,
+        database: Database,
+        rules: RuleSet,
+        *,
+        posture: Posture | None = None,
+        groups: Callable[[], dict[str, str]] = dict,
+        up_since: float | None = None,
+    ) -> None:
+        self.state = Judged()
+        running = rules.running()
+        self._name = f"worker-{uuid.uuid4().hex[:12]}"
+        self._changes = Changes(lake)
+        self._database = database
+        self._judge = Judge(running.selections.values())
+        self._correlator = Correlator(running)
+        self._posture = posture
+        self._groups = groups
+        self._up_since = time.time() if up_since is None else up_since
+        self._ticked = self._forgot = float("-inf")
+
+    def step(self, now: float) -> bool:
+        """Judge the next batch; True if there is more to do at once. Raises what disk and database raise."""
+        position = self._begin(now)
+        if position is None:
+            return False
+        batch = self._changes.after(position)
+        moved = batch.position != position
+        if not moved and now - self._ticked < TICK_S:
+            return False
+        matches = self._judge.judge(batch.events)
+        try:
+            with self._database.write.begin() as session:
+                self._hold(session, position, now)
+                findings = self._correlator.take(session, matches, now=now, fresh_after=position.watermark)
+                if batch.caught_up:
+                    findings += self._correlator.due(session, now, self._up_since)
+                raised = alerts.record(session, findings, now, self._groups())
+                if self._posture:
+                    self._posture(session, batch.events, now)
+                self._forget(session, now)
+                _store(session, batch.position)
+        except Superseded as error:
+            self.state.holder = False
+            log.info("detection: %s", error)
+            return False
+        self._ticked = now
+        self._count(batch, len(matches), len(raised))
+        return moved and not batch.caught_up
+
+    def release(self) -> None:
+        """Give the lease back, so that another worker need not wait for its end."""
+        with self._database.write.begin() as session:
+            lease = session.get(LeaseRow, LEASE)
+            if lease is not None and lease.holder == self._name:
+                session.delete(lease)
+        self._judge.close()
+
+    def _begin(self, now: float) -> Position | None:
+        """Take or renew the lease, and the position to go on from; None while another worker holds it."""
+        with self._database.read.begin() as session:
+            lease = session.get(LeaseRow, LEASE)
+            position = session.get(PositionRow, RAW_EVENTS.name)
+            known = Position(position.version, position.watermark) if position else None
+            if lease is not None and lease.holder == self._name and lease.until > now + LEASE_S / 2:
+                return known or self._changes.beginning(now)
+        with self._database.write.begin() as session:
+            lease = session.get(LeaseRow, LEASE, with_for_update=True)
+            if lease is not None and lease.holder != self._name and lease.until > now:
+                self.state.holder = False
+                return None
+            session.merge(LeaseRow(name=LEASE, holder=self._name, until=now + LEASE_S))
+            position = session.get(PositionRow, RAW_EVENTS.name)
+            self.state.holder = True
+            return (
+                Position(position.version, position.watermark) if position else self._changes.beginning(now)
+            )
+
+    def _hold(self, session: Session, position: Position, now: float) -> None:
+        """Make sure that nobody else has gone on from this position. Raises Superseded."""
+        lease = session.get(LeaseRow, LEASE, with_for_update=True)
+        if lease is None or lease.holder != self._name:
+            raise Superseded("another worker has taken over")
+        lease.until = max(lease.until, now + LEASE_S)
+        stored = session.get(PositionRow, RAW_EVENTS.name)
+        if stored is not None and (stored.version, stored.watermark) != tuple(position):
+            raise Superseded("another worker has moved the position")
+
+    def _forget(self, session: Session, now: float) -> None:
+        if now - self._forgot >= FORGET_S:
+            self._forgot = now
+            self._correlator.forget(session, now)
+            alerts.forget(session, now)
+
+    def _count(self, batch: Batch, matches: int, raised: int) -> None:
+        self.state.events += len(batch.events)
+        self.state.matches += matches
+        self.state.alerts += raised
+        self.state.version = batch.position.version
+
+
+def _store(session: Session, position: Position) -> None:
+    row = PositionRow(name=RAW_EVENTS.name, version=position.version, watermark=position.watermark)
+    session.merge(row)
+
+
+class Detection:
+    """Runs a worker in a thread of its own, `detection`. `start` after the intake's, `close` after it.
+
+    worker: made in that thread, since loading the rules takes a moment and SQLite belongs to one thread.
+    """
+
+    def __init__(self, worker: Callable[[], Worker], *, period: float = PERIOD_S) -> None:
+        self.state = Judged()
+        self._make = worker
+        self._period = period
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="detection")
+        self._running: asyncio.Future[None]
+
+    async def start(self) -> None:
+        """Begin to judge."""
+        self._running = asyncio.get_running_loop().run_in_executor(self._thread, self._run)
+
+    async def close(self) -> None:
+        """Finish the batch that is being judged, judge what is left, then stop."""
+        self._stop.set()
+        await self._running
+        self._thread.shutdown()
+
+    def _run(self) -> None:
+        worker = self._make()
+        self.state = worker.state
+        while not self._stop.wait(0 if self._turn(worker) else self._period):
+            pass
+        while self._turn(worker):
+            pass
+        worker.release()
+
+    def _turn(self, worker: Worker) -> bool:
+        """One step; what fails is said once and tried again. Whether there is more to do."""
+        try:
+            more = worker.step(time.time())
+        except Exception as error:  # a full disk or a locked database must not end detection
+            if not self.state.failing:
+                log.error("detection fails: %s", error, exc_info=error)
+            self.state.failing = str(error) or type(error).__name__
+            return False
+        if self.state.failing:
+            log.info("detection works again")
+            self.state.failing = ""
+        return more

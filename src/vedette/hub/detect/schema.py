@@ -1,0 +1,246 @@
+"""Detection's tables in the registry database: alerts, recommendations, and what has been judged so far.
+
+Times are Unix seconds, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Index
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
+
+from vedette.hub.registry.schema import BEGIN, Base, open_engine
+
+
+class AlertRow(Base):
+    """An alert: hits of one type on one entity within a day.
+
+    start, end: first and last hit by the device's clock; created, updated: by the hub's. count: events;
+    hits: observations that they stand for. The text of the rule is kept as it was. evidence: JSON array.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        Index("alerts_kind", "type", "device_id", "entity", "start"),
+        Index("alerts_created", "created"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    rule_id: Mapped[str]
+    title: Mapped[str]
+    severity: Mapped[str]
+    description: Mapped[str]
+    remediation: Mapped[str]
+    tactics: Mapped[str]
+    techniques: Mapped[str]
+    subtechniques: Mapped[str]
+    device_id: Mapped[str]
+    module_id: Mapped[str]
+    entity: Mapped[str]
+    status: Mapped[str]
+    start: Mapped[float]
+    end: Mapped[float]
+    created: Mapped[float]
+    updated: Mapped[float]
+    closed: Mapped[float | None]
+    count: Mapped[int]
+    hits: Mapped[int]
+    evidence: Mapped[str]
+
+
+class AlertChangeRow(Base):
+    """Who gave an alert which status, when and why."""
+
+    __tablename__ = "alert_changes"
+    __table_args__ = (Index("alert_changes_alert", "alert_id"),)
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    alert_id: Mapped[str]
+    at: Mapped[float]
+    who: Mapped[str]
+    status: Mapped[str]
+    why: Mapped[str]
+
+
+class AlertEventRow(Base):
+    """An event that an alert type has taken in, so that it counts once however often it is read."""
+
+    __tablename__ = "alert_events"
+    __table_args__ = (Index("alert_events_received", "received"),)
+
+    type: Mapped[str] = mapped_column(primary_key=True)
+    event: Mapped[str] = mapped_column(primary_key=True)
+    received: Mapped[float]
+
+
+class SuppressionRow(Base):
+    """What shall raise no alert. device: name pattern; type: alert type; expression: `Field=pattern`."""
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str]
+    group: Mapped[str]
+    type: Mapped[str]
+    expression: Mapped[str]
+    until: Mapped[float]
+    created: Mapped[float]
+    who: Mapped[str]
+    why: Mapped[str]
+    hits: Mapped[int] = mapped_column(default=0)
+
+
+class PositionRow(Base):
+    """How far a table of the lake has been judged.
+
+    version: of the table; -1 while rows are read by time. watermark: latest receipt among what was judged.
+    """
+
+    __tablename__ = "detection_position"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    watermark: Mapped[float]
+
+
+class LeaseRow(Base):
+    """Which worker does the judging, and until when it may be taken for alive."""
+
+    __tablename__ = "detection_lease"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    until: Mapped[float]
+
+
+class EntryRow(Base):
+    """What a correlation has in its window, by group."""
+
+    __tablename__ = "window_entries"
+    __table_args__ = (Index("window_entries_received", "received"),)
+
+    correlation: Mapped[str] = mapped_column(primary_key=True)
+    group: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    event: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    hits: Mapped[int]
+    value: Mapped[str]
+    received: Mapped[float]
+
+
+class HeardRow(Base):
+    """When something that a rule matches was received from a device: since, and at last.
+
+    fired: its silence was reported.
+    """
+
+    __tablename__ = "last_heard"
+
+    rule_id: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    module_id: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[float]
+    at: Mapped[float]
+    fired: Mapped[bool] = mapped_column(default=False)
+
+
+class CountRow(Base):
+    """How much a rule of range has counted in a window, which begins at `start`."""
+
+    __tablename__ = "range_counts"
+
+    rule_id: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    module_id: Mapped[str] = mapped_column(primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class RecommendationRow(Base):
+    """A weakness of a device. data: JSON object with evidence. evaluated: by the device's clock."""
+
+    __tablename__ = "recommendations"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    module_id: Mapped[str]
+    title: Mapped[str]
+    severity: Mapped[str]
+    description: Mapped[str]
+    remediation: Mapped[str]
+    state: Mapped[str]
+    first: Mapped[float]
+    discovered: Mapped[float]
+    changed: Mapped[float]
+    resolved: Mapped[float | None]
+    evaluated: Mapped[float]
+    updated: Mapped[float]
+    data: Mapped[str]
+
+
+class VerdictRow(Base):
+    """How many checks of a device were evaluated, and when: the denominator of its secure score."""
+
+    __tablename__ = "baseline_verdicts"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    check_id: Mapped[str] = mapped_column(primary_key=True)
+    severity: Mapped[str]
+    passed: Mapped[bool]
+    evaluated: Mapped[float]
+
+
+class SnapshotPartRow(Base):
+    """Findings of one part of a snapshot whose other parts have not come yet. data: JSON."""
+
+    __tablename__ = "snapshot_parts"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    snapshot: Mapped[str] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[str]
+    received: Mapped[float]
+
+
+class Database:
+    """Sessions on the registry database, with detection's tables made if they are missing.
+
+    Raises RegistryError if a newer version wrote it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_engine(url)
+        Base.metadata.create_all(self.engine)
+        self.read = sessionmaker(self.engine)
+        self.write = sessionmaker(self.engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"}))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def insert_new(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose primary key is not there yet."""
+    if rows:
+        insert = _insert(session)(table).on_conflict_do_nothing()
+        session.execute(insert, list(rows))
+
+
+def upsert(
+    session: Session, table: type[Base], row: Mapping[str, Any], update: Mapping[str, Any] | None = None
+) -> None:
+    """Insert a row, or set the columns of `update` (default: all of the row) in the one that is there."""
+    keys = [column.name for column in table.__table__.primary_key]
+    insert = _insert(session)(table).values(**row)
+    session.execute(insert.on_conflict_do_update(index_elements=keys, set_=dict(update or row)))
+
+
+def _insert(session: Session) -> Any:
+    dialect = session.get_bind().dialect.name
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert

@@ -1,0 +1,274 @@
+"""Our events in Sigma's words: which log source an event belongs to, and its fields there.
+
+A category turns the EventDetails of an event into rows; a rule fires if one row satisfies it. Most events are
+one row; a process event is one for each command that its line runs (`detect.commandline`).
+docs/rules.md is the user's side of this table.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from vedette.hub.detect.commandline import REMEMBERED, Command, decode, script
+from vedette.wire.events import EVENT_TYPES
+
+Value = str | int | float | None
+Row = dict[str, Value]
+Details = Mapping[str, Any]
+
+
+class Observed(NamedTuple):
+    """A committed event. Times are Unix seconds; all but `received` are by the device's clock.
+
+    id: unique to the event, the same if it is stored twice. details: EventDetails.
+    first: first observation; end: end of the aggregation window. message: the message that brought it.
+    """
+
+    id: str
+    device: str
+    module: str
+    name: str
+    details: Details
+    first: float
+    end: float
+    received: float
+    hits: int
+    message: str
+
+
+class Unsupported(ValueError):
+    """A rule asks for what no event here can tell; the text says what."""
+
+
+class Category(NamedTuple):
+    """A log source. events: the RawEventNames it takes, none for all; rows: EventDetails → rows."""
+
+    name: str
+    events: frozenset[str]
+    fields: frozenset[str]
+    rows: Callable[[Details], Sequence[Row]]
+
+
+COMMON = ("DeviceId", "ModuleId", "RawEventName", "HitCount")
+"""Fields of every event, whatever its log source."""
+
+
+def common(event: Observed) -> Row:
+    """The values of COMMON."""
+    return dict(zip(COMMON, (event.device, event.module, event.name, event.hits), strict=True))
+
+
+def _framed(parts: Sequence[str], mark: str) -> str:
+    """Parts with a mark before, between and behind, so that a rule can name a whole one; empty for none."""
+    return f"{mark}{mark.join(parts)}{mark}" if parts else ""
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _commands(commandline: str) -> tuple[Row, ...]:
+    """The decoded fields of each command of a line."""
+    commands = decode(commandline) or (Command(),)
+    text = script(commands)
+    return tuple(
+        {
+            "Program": command.program,
+            "Path": command.path,
+            "Arguments": shlex.join(command.arguments),
+            "Flags": _framed(command.flags, " "),
+            "Operands": _framed(command.operands, "\n"),
+            "Redirects": _framed(command.redirects, "\n"),
+            "Environment": _framed(command.environment, "\n"),
+            "Script": text,
+            "Via": _framed(command.via, " "),
+        }
+        for command in commands
+    )
+
+
+def _process(details: Details) -> Sequence[Row]:
+    """Executions only: a fork repeats its parent's command line, and an exit tells nothing new."""
+    if details.get("EventType") != "EXEC":
+        return ()
+    line = details.get("Commandline") or ""
+    commands = _commands(line)
+    own: Row = {
+        "CommandLine": line,
+        "Image": _image(details.get("Executable") or line.partition(" ")[0].strip("'\"")),
+        "User": details.get("UserName") or "",
+        "UserId": details.get("UserId"),
+    }
+    return [own | command for command in commands]
+
+
+def _image(path: str) -> str:
+    """A path that `Image|endswith: /NAME` finds even where the directory is not known."""
+    return path if "/" in path or not path else f"/{path}"
+
+
+def _network(details: Details) -> Sequence[Row]:
+    return (
+        {
+            "SourceIp": details.get("LocalAddress"),
+            "SourcePort": details.get("LocalPort"),
+            "DestinationIp": details.get("RemoteAddress"),
+            "DestinationPort": details.get("RemotePort"),
+            "Protocol": details.get("Protocol"),
+            "Initiated": _initiated(details),
+            "Image": _image(details.get("Executable") or ""),
+            "CommandLine": details.get("Commandline") or "",
+            "User": details.get("UserName") or "",
+            "UserId": details.get("UserId"),
+            "BytesIn": details.get("BytesIn"),
+            "BytesOut": details.get("BytesOut"),
+            "ApplicationProtocol": details.get("ApplicationProtocol"),
+        },
+    )
+
+
+def _initiated(details: Details) -> str:
+    """Whether the device opened the connection. Where that is not said, the higher port is the client's."""
+    direction = details.get("Direction")
+    if direction in ("In", "Out"):
+        return "true" if direction == "Out" else "false"
+    return "true" if (details.get("LocalPort") or 0) > (details.get("RemotePort") or 0) else "false"
+
+
+def _dns(details: Details) -> Sequence[Row]:
+    return (
+        {
+            "QueryName": _first(details, "QueryName", "Name", "Domain", "Question"),
+            "QueryType": _first(details, "QueryType", "RecordType", "Type"),
+            "QueryResults": _text(_first(details, "Answers", "Results", "ResolvedAddresses")),
+            "SourceIp": _first(details, "Client", "LocalAddress"),
+            "DestinationIp": _first(details, "Server", "RemoteAddress"),
+        },
+    )
+
+
+def _first(details: Details, *keys: str) -> Any:
+    return next((details[key] for key in keys if details.get(key) is not None), None)
+
+
+def _file(*actions: str) -> Callable[[Details], Sequence[Row]]:
+    """Rows of file events with these words in `Mask`."""
+    wanted = frozenset(actions)
+    return lambda details: _file_row(details) if details.get("Mask", actions[0]) in wanted else ()
+
+
+def _file_row(details: Details) -> Sequence[Row]:
+    target = details.get("TargetPath")
+    return (
+        {
+            "TargetFilename": target or details.get("Path"),
+            "SourceFilename": details.get("Path") if target else None,
+            "Action": details.get("Mask"),
+            "MaskNumber": details.get("MaskNumber"),
+        },
+    )
+
+
+def _login(details: Details) -> Sequence[Row]:
+    return (
+        {
+            "User": details.get("UserName"),
+            "SourceIp": details.get("RemoteAddress"),
+            "Terminal": details.get("Executable"),
+            "ProcessId": details.get("ProcessId"),
+            "Action": details.get("Operation"),
+        },
+    )
+
+
+_PERIPHERAL = {
+    "Action": "ActionType",
+    "Type": "PeripheralType",
+    "Cause": "Cause",
+    "VendorId": "VendorId",
+    "ProductId": "ProductId",
+    "Vendor": "VendorName",
+    "Product": "ProductName",
+    "Interface": "InterfaceName",
+    "DeviceClass": "DeviceClass",
+    "InterfaceClass": "InterfaceClass",
+}
+
+
+def _peripheral(details: Details) -> Sequence[Row]:
+    return ({name: details.get(key) for name, key in _PERIPHERAL.items()},)
+
+
+def _text(value: Any) -> Value:
+    """A value for a column: what has parts as JSON, truth as Sigma writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _as_is(details: Details) -> Sequence[Row]:
+    return ({key: _text(value) for key, value in details.items()},)
+
+
+def _category(name: str, events: Sequence[str], rows: Callable[[Details], Sequence[Row]]) -> Category:
+    """A category whose fields are those that its rows have."""
+    fields = rows({"EventType": "EXEC"})[0]
+    return Category(name, frozenset(events), frozenset((*COMMON, *fields)), rows)
+
+
+ANY = Category("any", frozenset(), frozenset(COMMON), lambda _: ({},))
+PROCESS = _category("process_creation", ["Process"], _process)
+AUTHENTICATION = _category("authentication", ["Login"], _login)
+
+_BY_CATEGORY = {
+    category.name: category
+    for category in (
+        PROCESS,
+        _category("network_connection", ["NetworkActivity"], _network),
+        _category("dns_query", ["DNS"], _dns),
+        _category("file_event", ["FileSystem"], _file("Created", "Modified", "Moved")),
+        _category("file_change", ["FileSystem"], _file("Modified", "Metadata changed")),
+        _category("file_delete", ["FileSystem"], _file("Deleted")),
+        _category("file_access", ["FileSystem"], _file("Access", "Opened")),
+        AUTHENTICATION,
+        _category("peripheral", ["Peripheral"], _peripheral),
+    )
+}
+_NUMBERS = frozenset(
+    (
+        *("HitCount", "UserId", "ProcessId", "SourcePort", "DestinationPort", "BytesIn", "BytesOut"),
+        *("MaskNumber", "DeviceClass", "InterfaceClass"),
+    )
+)
+_PRODUCTS = (None, "linux", "vedette")
+
+
+def column_type(category: Category, field: str) -> str:
+    """The SQLite type of a field: comparison ignores case, and numbers compare with numbers in text."""
+    if field in _NUMBERS:
+        return "NUMERIC"
+    return "COLLATE NOCASE" if category.name.startswith("event_") else "TEXT COLLATE NOCASE"
+
+
+@cache
+def resolve(product: str | None, category: str | None, service: str | None) -> Category:
+    """The category of a log source. Raises Unsupported."""
+    if product not in _PRODUCTS:
+        raise Unsupported(f"logsource: product {product} is not Linux")
+    if category is not None:
+        found = _BY_CATEGORY.get(category)
+        if found is None:
+            raise Unsupported(f"logsource: no event here is a {category}")
+        return found
+    if service in ("auth", "sshd", "pam"):
+        return AUTHENTICATION
+    if product == "vedette" and service == "any":
+        return ANY
+    if product == "vedette" and service in EVENT_TYPES:
+        fields = frozenset((*COMMON, *EVENT_TYPES[service].details))
+        return Category(f"event_{service}", frozenset([service]), fields, _as_is)
+    raise Unsupported(f"logsource: no event here is of service {service}")
