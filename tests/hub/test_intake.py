@@ -107,7 +107,7 @@ def test_readable_events_beside_an_unreadable_one_are_kept():
     ("properties", "reason"),
     [
         ({"$.ifid": "", "mti": "nonsense"}, "mti: 'nonsense' is not"),
-        ({"mti": "2.3-1-0-0"}, "mti: encoding 1 cannot be read"),
+        ({"mti": "2.3-7-0-0"}, "mti: encoding 7 is neither"),
     ],
 )
 def test_a_message_of_another_encoding_is_a_dead_letter(properties, reason):

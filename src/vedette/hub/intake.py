@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vedette.hub.decode import Decoded, Reading, Unreadable, decode
 from vedette.hub.lake.errors import CommitFailed
 from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
-from vedette.wire.events import EventType, Payload, pascal, type_of, utc_text
+from vedette.wire.events import utc_text
 from vedette.wire.iothub import Identity, encode_properties
-from vedette.wire.message import INTERFACE_ID, Message, MessageError, WireEvent, decode
+from vedette.wire.message import MessageError
 
 if TYPE_CHECKING:
     from vedette.hub.lake.commit import Commits, GroupCommit
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MESSAGE_ID = "$.mid"
-INTERFACE = "$.ifid"
-MESSAGE_TYPE = "mti"
 
 DEAD_BODY_BYTES = 16_384
 """Bytes kept of what could not be read: enough to see what it is."""
@@ -47,8 +44,6 @@ CLOSE_S = 10.0
 """How long a stopping hub waits for what has been submitted. Only a disk that fails takes so long; the
 devices still have those messages."""
 
-_MTI = re.compile(r"\d+\.\d+-(?P<encoding>\d+)-(?P<source>\d+)-\d+")
-_SOURCES = {"0": "RTOS", "1": "Linux"}
 _encoder = msgspec.json.Encoder()
 
 
@@ -98,42 +93,22 @@ def message_id(inbound: Inbound) -> str:
 def rows_of(inbound: Inbound, mid: str) -> Rows:
     """Read a message. Never raises on what a device sent."""
     try:
-        source = _source(inbound.properties)
-        message = decode(inbound.body)
+        decoded = decode(inbound.properties, inbound.body)
     except MessageError as error:
-        return Rows([], _dead_letter(inbound, mid, str(error), inbound.body))
+        return Rows([], _dead_letter(inbound, mid, Unreadable(-1, str(error), inbound.body), events=0))
+    unreadable = list(decoded.unreadable)
     events: list[RawEvent] = []
-    unreadable: list[tuple[int, WireEvent, str]] = []
-    for index, event in enumerate(message.events):
+    for reading in decoded.readings:
         try:
-            events.append(_raw_event(inbound, mid, message, index, event, source))
-        except MessageError as error:
-            unreadable.append((index, event, str(error)))
+            events.append(_raw_event(inbound, mid, decoded, reading))
+        except RecursionError:  # parsed within the limit, and our own call stack is deeper
+            unreadable.append(Unreadable(reading.index, "payload: nested too deeply", inbound.body))
     if not unreadable:
         return Rows(events)
-    index, event, reason = unreadable[0]
-    body = _encoder.encode(event)
-    return Rows(events, _dead_letter(inbound, mid, reason, body, index=index, events=len(unreadable)))
+    return Rows(events, _dead_letter(inbound, mid, unreadable[0], events=len(unreadable)))
 
 
-def _source(properties: dict[str, str]) -> str:
-    """Who made the message. Raises MessageError if it is not one that can be read."""
-    mti = properties.get(MESSAGE_TYPE)
-    if properties.get(INTERFACE) != INTERFACE_ID and mti is None:
-        raise MessageError("not a security message: neither `$.ifid` nor `mti` says so")
-    if mti is None:
-        return ""
-    match = _MTI.fullmatch(mti)
-    if match is None:
-        raise MessageError(f"mti: {mti[:64]!r} is not <major>.<minor>-<encoding>-<source>-<type>")
-    if match["encoding"] != "0":
-        raise MessageError(f"mti: encoding {match['encoding'][:8]} cannot be read, only 0 (JSON)")
-    return _SOURCES.get(match["source"], "")
-
-
-def _dead_letter(
-    inbound: Inbound, mid: str, reason: str, body: bytes, *, index: int = -1, events: int = 0
-) -> DeadLetter:
+def _dead_letter(inbound: Inbound, mid: str, unreadable: Unreadable, *, events: int) -> DeadLetter:
     received = utc(inbound.received)
     identity = inbound.identity
     return DeadLetter(
@@ -141,72 +116,42 @@ def _dead_letter(
         DeviceId=identity.device_id,
         ModuleId=identity.module_id,
         MessageId=mid,
-        EventIndex=index,
+        EventIndex=unreadable.index,
         Events=events,
-        Reason=reason,
-        Body=body[:DEAD_BODY_BYTES],
+        Reason=unreadable.reason,
+        Body=unreadable.body[:DEAD_BODY_BYTES],
         EventDate=received.date(),
     )
 
 
-def _raw_event(
-    inbound: Inbound, mid: str, message: Message, index: int, event: WireEvent, source: str
-) -> RawEvent:
-    """One row. Raises MessageError naming the field that is wrong."""
-    payload = event.decode()
-    declared = type_of(payload)
+def _raw_event(inbound: Inbound, mid: str, decoded: Decoded, reading: Reading) -> RawEvent:
     received = utc(inbound.received)
     identity = inbound.identity
-    first_seen = _timestamp(event.timestamp)
-    end = _seconds("time", event.time)
-    start = _seconds("collection_interval", event.time - event.collection_interval)
     return RawEvent(
-        AgentVersion=message.security_module_version,
+        AgentVersion=decoded.agent_version,
         DeviceId=identity.device_id,
         ModuleId=identity.module_id,
         AssociatedResourceId="",
         AzureSubscriptionId="",
-        EventDetails=_details(declared, payload, event, identity, first_seen, source),
-        IoTRawEventId=key_of(identity.device_id, identity.module_id, f"{mid}\0{index}").hex(),
-        IsEmpty=False,
-        RawEventCategory=declared.category,
-        RawEventName=declared.name,
-        RawEventType=declared.kind,
+        EventDetails=_details(reading, identity, decoded.source),
+        IoTRawEventId=key_of(identity.device_id, identity.module_id, f"{mid}\0{reading.index}").hex(),
+        IsEmpty=reading.empty,
+        RawEventCategory=reading.category,
+        RawEventName=reading.name,
+        RawEventType=reading.kind,
         TimeGenerated=received,
-        TimeStamp=first_seen,
-        HitCount=event.hit_count,
-        WindowStart=start,
-        WindowEnd=end,
+        TimeStamp=reading.first_seen,
+        HitCount=reading.hits,
+        WindowStart=reading.window_start,
+        WindowEnd=reading.window_end,
         MessageId=mid,
-        EventIndex=index,
+        EventIndex=reading.index,
         EventDate=received.date(),
     )
 
 
-def _timestamp(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise MessageError(f"timestamp: {text[:64]!r} is not ISO 8601") from None
-
-
-def _seconds(field: str, value: int) -> datetime:
-    try:
-        return utc(value)
-    except ValueError as error:
-        raise MessageError(f"{field}: {error}") from None
-
-
-def _details(
-    declared: EventType,
-    payload: Payload,
-    event: WireEvent,
-    identity: Identity,
-    first_seen: datetime,
-    source: str,
-) -> str:
-    """EventDetails: compact JSON with exactly the declared keys in the declared order, null where unknown.
+def _details(reading: Reading, identity: Identity, source: str) -> str:
+    """EventDetails: compact JSON with exactly the reading's keys in their order, null where unknown.
 
     Order and compactness are a contract: parsers exist that cut this text by position.
     """
@@ -214,29 +159,14 @@ def _details(
         "AzureResourceId": "",
         "DeviceId": identity.device_id,
         "MessageSource": source,
-        "OriginalEventId": event.id,
-        "EventId": event.id,
-        "HitCount": event.hit_count,
-        "TimestampUTC": utc_text(first_seen.timestamp()),
+        "OriginalEventId": reading.id,
+        "EventId": reading.id,
+        "HitCount": reading.hits,
+        "TimestampUTC": utc_text(reading.first_seen.timestamp()),
         "ExtendedProperties": {},
     }
-    known.update(_pascal_keys(payload))
-    return _encoder.encode({key: known.get(key) for key in declared.details}).decode()
-
-
-def _pascal_keys(value: Any) -> Any:
-    """A payload as plain values, with the field names that EventDetails uses."""
-    if isinstance(value, msgspec.Struct):
-        return {key: _pascal_keys(getattr(value, field)) for field, key in _keys(type(value))}
-    if isinstance(value, tuple | list):
-        return [_pascal_keys(item) for item in value]
-    return value
-
-
-@cache
-def _keys(struct: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
-    """(field, EventDetails key) of a structure; there are as many as are declared."""
-    return tuple((field, pascal(field)) for field in struct.__struct_fields__)
+    known.update(reading.facts)
+    return _encoder.encode({key: known.get(key) for key in reading.keys}).decode()
 
 
 class Intake:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from vedette.hub.decode import classic
 from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS, Table, live
 from vedette.wire.events import EVENT_TYPES, EventType, pascal
 
@@ -143,21 +144,70 @@ def sql_type(hint: Any) -> str:
     return "JSON"
 
 
+_COMMON = ("TimeGenerated", "DeviceId", "ModuleId", "TimeStamp", "HitCount", "WindowStart", "WindowEnd")
+
+
 def event_view(declared: EventType) -> str:
-    """`CREATE VIEW` for one event type: common columns, then each payload field under its own name."""
+    """`CREATE VIEW` for one event type: common columns, then each payload field under its own name.
+
+    Rows of the classic agent's events that correspond to the type are among them.
+    """
     hints = typing.get_type_hints(declared.payload, include_extras=True)
-    fields = [_field(pascal(field), sql_type(hints[field])) for field in declared.payload.__struct_fields__]
-    common = ["TimeGenerated", "DeviceId", "ModuleId", "TimeStamp", "HitCount", "WindowStart", "WindowEnd"]
+    names, sources = {declared.name}, dict[str, classic.Source]()
+    for event, (shown_as, keys) in classic.SHOWN_AS.items():
+        if shown_as == declared.name:
+            names.add(event)
+            sources |= keys
+    columns = [
+        _field(name, sql_type(hints[field]), sources.get(name))
+        for field in declared.payload.__struct_fields__
+        if (name := pascal(field))
+    ]
+    return _view(declared.table, columns, names)
+
+
+def classic_view(name: str) -> str:
+    """`CREATE VIEW` for an event of the classic agent that has no declared type."""
+    columns = [
+        _field(key, "BIGINT" if key in classic.INTEGERS else "VARCHAR") for key in classic.EVENTS[name]
+    ]
+    return _view(name, [*columns, _field(classic.EXTRA, "JSON")], {name})
+
+
+def _view(name: str, columns: list[str], events: set[str]) -> str:
+    shown = ", ".join(f"'{event}'" for event in sorted(events))
     return (
-        f'CREATE VIEW "{declared.table}" AS SELECT {", ".join(common + fields)} '  # noqa: S608 - declared names
-        f"FROM {RAW_EVENTS.name} WHERE RawEventName = '{declared.name}'"
+        f'CREATE VIEW "{name}" AS SELECT {", ".join([*_COMMON, *columns])} '  # noqa: S608 - declared names
+        f"FROM {RAW_EVENTS.name} WHERE RawEventName IN ({shown})"
     )
 
 
-def _field(name: str, kind: str) -> str:
-    if kind == "JSON":
-        return f"""json_extract(EventDetails, '$."{name}"') AS "{name}" """
-    return f"""TRY_CAST(json_extract_string(EventDetails, '$."{name}"') AS {kind}) AS "{name}" """
+def _field(name: str, kind: str, source: classic.Source | None = None) -> str:
+    """A column from EventDetails: of the same key, or where that is null of the classic agent's source."""
+    values = [_json(name) if kind == "JSON" else _text(name)]
+    if isinstance(source, dict):
+        parts = ", ".join(f"'{part}', {_json(key)}" for part, key in source.items())
+        first = next(iter(source.values()))
+        values.append(f"CASE WHEN {_json(first)} IS NOT NULL THEN json_array(json_object({parts})) END")
+    elif source is not None and source.startswith("'"):
+        values.append(f"CASE WHEN RawEventName IN ({_classic_names}) THEN {source} END")
+    elif source is not None:
+        values.append(_text(source))
+    value = values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+    return (
+        f'{value} AS "{name}"' if kind in ("JSON", "VARCHAR") else f'TRY_CAST({value} AS {kind}) AS "{name}"'
+    )
+
+
+def _json(key: str) -> str:
+    return f"""json_extract(EventDetails, '$."{key}"')"""
+
+
+def _text(key: str) -> str:
+    return f"""json_extract_string(EventDetails, '$."{key}"')"""
+
+
+_classic_names = ", ".join(f"'{name}'" for name in classic.SHOWN_AS if name not in EVENT_TYPES)
 
 
 def _raw_view(name: str, details: str) -> str:
@@ -172,6 +222,7 @@ VIEWS = (
     _raw_view("SecurityIoTRawEvent", "EventDetails"),
     _raw_view("DefenderIoTRawEvent", "EventDetails::JSON"),
     *(event_view(declared) for declared in EVENT_TYPES.values()),
+    *(classic_view(name) for name in classic.EVENTS if name not in EVENT_TYPES),
     f"CREATE TABLE SecurityAlert ({ALERT_COLUMNS})",
     f"CREATE TABLE SecurityRecommendation ({RECOMMENDATION_COLUMNS})",
 )
