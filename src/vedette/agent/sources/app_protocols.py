@@ -133,12 +133,17 @@ def by_first_bytes(identity: Identity, data: bytes, hello: Hello | None = None) 
     return next((entry.name for entry in on_port if not entry.opening), "")
 
 
-def by_port(identity: Identity, accepted: bool | None = None) -> str:
-    """The protocol that a well-known port suggests; empty if none does. accepted: this side is the server."""
+def by_port(identity: Identity, accepted: bool | None = None, *, contradicted: bool = False) -> str:
+    """The protocol that a well-known port suggests; empty if none does.
+
+    accepted: this side is the server; None where that is not known. contradicted: the first bytes were seen
+    and are none of a known protocol, so one that would be known by them is not spoken.
+    """
     for port in _ports(identity, accepted):
-        if entry := _BY_PORT.get((identity.protocol, port)):
+        entry = _BY_PORT.get((identity.protocol, port))
+        if entry and not (contradicted and entry.opening):
             return entry.name
-        if identity.protocol == TCP and port in TLS_PORTS:
+        if identity.protocol == TCP and port in TLS_PORTS and not contradicted:
             return TLS_PORTS[port]
     return ""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,9 @@ FIRST_BYTES = 16
 
 COPY_MAX = 2048
 """Bytes of a DNS answer or a ClientHello that are looked at: some of the latter are near 1,800."""
+
+Delivery = Literal["", "broadcast", "multicast"]
+"""Whether a packet was sent to many."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -52,7 +55,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """Packets of one flow since it was last asked for.
 
     at: Unix seconds of the first. Bytes are those of IP packets, headers included. Packets are counted as
-    on the wire. delivery: `broadcast` or `multicast` if a packet was sent to such an address.
+    on the wire. delivery: how a packet of it was sent, if to many.
     accepted: True if the peer opened the connection, False if this device did, None if neither was seen.
     """
 
@@ -63,7 +66,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     packets_in: int = 0
     packets_out: int = 0
     owner: Owner | None = None
-    delivery: str = ""
+    delivery: Delivery = ""
     accepted: bool | None = None
 
 

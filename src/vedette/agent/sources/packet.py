@@ -24,6 +24,7 @@ from vedette.agent.sources.flow import (
     FIRST_BYTES,
     TCP,
     UDP,
+    Delivery,
     Finished,
     Flow,
     Identity,
@@ -53,7 +54,7 @@ FRAME_MAX = 4_096
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA, PACKET_VNET_HDR = 263, 6, 8, 15
 _SO_RCVBUFFORCE = 33
 _ETH_P_ALL = 0x0003
-_BROADCAST, _MULTICAST, _OTHER_HOST, _OUTGOING = 1, 2, 3, 4
+_OTHER_HOST, _OUTGOING = 3, 4
 _SYN, _ACK = 0x02, 0x10
 
 _VNET = Struct("=BBHHHH")  # flags, kind, header length, segment size, checksum start and offset
@@ -72,7 +73,7 @@ class _Counts:
         self.packets = [0, 0]
         self.opened = [False, False]
         self.told = [False, False]
-        self.delivery = ""
+        self.delivery: Delivery = ""
 
 
 class FlowTable:
@@ -85,7 +86,9 @@ class FlowTable:
         self.losses = Losses()
         self.packets = 0
 
-    def count(self, packet: Packet, now: float, *, out: bool, segment: int = 0, delivery: str = "") -> None:
+    def count(
+        self, packet: Packet, now: float, *, out: bool, segment: int = 0, delivery: Delivery = ""
+    ) -> None:
         """Count a packet. segment: bytes of payload in each of those that it stands for; 0: it is one."""
         segments = max(1, -(-(packet.length - packet.header) // segment)) if segment else 1
         self.packets += segments
@@ -257,9 +260,8 @@ class PacketCapture:
         if packet is None:
             self._table.losses.count(MALFORMED, hits=1)
             return
-        delivery = {_BROADCAST: "broadcast", _MULTICAST: "multicast"}.get(kind, "")
-        if kind == _OUTGOING and header and frame[0] & 1:
-            delivery = "broadcast" if frame[:6] == b"\xff" * 6 else "multicast"
+        to_many = bool(header) and bool(frame[0] & 1)
+        delivery: Delivery = "" if not to_many else "broadcast" if frame[:6] == b"\xff" * 6 else "multicast"
         self._table.count(packet, time.time(), out=kind == _OUTGOING, segment=segment, delivery=delivery)
 
     def _count_drops(self, capture: socket.socket) -> None:
