@@ -38,6 +38,12 @@ class _Entry:
         self.sums = sums
 
 
+def _at_least_one(capacity: int) -> int:
+    if capacity < 1:
+        raise ValueError(f"capacity must be at least 1, not {capacity}")
+    return capacity
+
+
 def _held_nowhere_else(key: Hashable) -> int:
     return 0
 
@@ -59,10 +65,8 @@ class EventCache:
         setting: str,
         forget: Callable[[Hashable], int] = _held_nowhere_else,
     ) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._kind = kind
-        self._capacity = capacity
+        self._capacity = _at_least_one(capacity)
         self._policy = policy
         self._setting = setting
         self._forget = forget
@@ -110,7 +114,7 @@ class EventCache:
 
     def limit(self, capacity: int, policy: Overflow) -> None:
         """Work under another capacity and policy from now on; what no longer fits leaves, oldest first."""
-        self._capacity = capacity
+        self._capacity = _at_least_one(capacity)
         self._policy = policy
         while len(self._entries) > capacity:
             self._evict()

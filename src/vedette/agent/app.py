@@ -197,6 +197,15 @@ def _phase(local: Local) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+async def try_collectors(state: Path, settings: Settings) -> Sequence[Status]:
+    """Start every collector, ask how it works, and stop it again."""
+    roster = Roster(all_collectors(state), clock=time.time, monotonic=time.monotonic)
+    await roster.start(settings)
+    status = roster.status()
+    await roster.stop()
+    return status
+
+
 async def collect_once(
     seconds: float, only: Sequence[str] | None, settings: Settings | None = None
 ) -> tuple[Sequence[Status], list[Batch]]:

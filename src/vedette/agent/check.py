@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 
 import msgspec
 
-from vedette.agent.app import all_collectors
-from vedette.agent.roster import Roster
+from vedette.agent.app import try_collectors
 from vedette.agent.settings import Local, load_cached
 
 CONNECT_S = 10.0
@@ -30,15 +28,10 @@ async def check(local: Local) -> list[Finding]:
 
 
 async def _collectors(local: Local) -> list[Finding]:
-    settings = load_cached(local.state)
-    roster = Roster(all_collectors(local.state), clock=time.time, monotonic=time.monotonic)
-    await roster.start(settings)
-    findings = [
+    return [
         Finding(f"collector {status.name}", status.state in ("running", "off"), status.source or status.state)
-        for status in roster.status()
+        for status in await try_collectors(local.state, load_cached(local.state))
     ]
-    await roster.stop()
-    return findings
 
 
 async def _hub(local: Local) -> Finding:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vedette.commands import UsageError, add_command, print_json, print_table
@@ -144,11 +146,16 @@ def _cycle(status: Sequence[Status], batches: list[Batch]) -> dict[str, Any]:
 def _probe(options: argparse.Namespace) -> int:
     import msgspec
 
+    from vedette.agent.app import try_collectors
     from vedette.agent.probe import probe
+    from vedette.wire.twin import Settings
 
     findings = probe()
+    logging.disable()  # what cannot be started is told below
+    with TemporaryDirectory(prefix="vedette-") as state:
+        status = asyncio.run(try_collectors(Path(state), Settings()))
     if options.json:
-        print_json(msgspec.to_builtins(findings))
+        print_json({"sources": msgspec.to_builtins(findings), "collectors": msgspec.to_builtins(status)})
         return 0
     rows = [
         [f.collector, f.source, "used" if f.used else "available" if f.available else "missing", f.detail]
@@ -158,6 +165,8 @@ def _probe(options: argparse.Namespace) -> int:
     for finding in findings:
         if finding.remedy:
             print(f"\n{finding.collector} {finding.source}: {finding.remedy}")
+    print()
+    print_table(["collector", "state", "by"], [[s.name, s.state, s.source] for s in status], cut=100)
     return 0
 
 

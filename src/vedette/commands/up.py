@@ -47,6 +47,20 @@ Process
 | top {rows} by Hits desc"""
 
 
+OTHERS = """\
+SecurityIoTRawEvent
+| where DeviceId == '{device}' and TimeGenerated > ago(1h)
+| summarize Events=count() by RawEventName
+| order by RawEventName asc"""
+
+FAILED = """\
+Baseline
+| where DeviceId == '{device}'
+| summarize arg_max(TimeStamp, BaselineCheckResult) by BaselineCheckId
+| where BaselineCheckResult == 'FAIL'
+| count"""
+
+
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the subcommand."""
     up = add_command(
@@ -230,18 +244,28 @@ def _table(lake: Lake, device: str) -> Table:
     table.add_column("event")
     table.add_column("user")
     table.add_column("command line", ratio=1, no_wrap=True)
-    table.add_column("first seen")
+    table.add_column("first seen (UTC)")
     try:
-        result = lake.query(TOP.format(device=device.replace("'", ""), rows=ROWS))
+        for row in _rows(lake, TOP, device):
+            # Text, not markup: a command line may look like one.
+            command = Text(str(row["Commandline"]))
+            user, first = row["UserName"] or "", f"{row['First']:%H:%M:%S}"
+            table.add_row(f"{row['Hits']:,}", row["EventType"], user, command, first)
+        table.caption = _others(lake, device)
     except QueryError as error:
         table.caption = str(error)
-        return table
-    index = {name: i for i, name in enumerate(result.columns)}
-    for row in result.rows:
-        hits, event, user, command, first = (
-            row[index[name]] for name in ("Hits", "EventType", "UserName", "Commandline", "First")
-        )
-        # Text, not markup: a command line may look like one.
-        table.add_row(f"{hits:,}", event, user or "", Text(str(command)), f"{first:%H:%M:%S}")
-    table.caption = "" if result.rows else "waiting for the first events …"
     return table
+
+
+def _others(lake: Lake, device: str) -> str:
+    """What else the device told, in a line."""
+    counts = [f"{row['RawEventName']} {row['Events']:,}" for row in _rows(lake, OTHERS, device)]
+    if not counts:
+        return "waiting for the first events …"
+    failed = [row["Count"] for row in _rows(lake, FAILED, device)]
+    return f"events: {', '.join(counts)}; failed baseline checks: {sum(failed)}"
+
+
+def _rows(lake: Lake, query: str, device: str) -> list[dict[str, Any]]:
+    result = lake.query(query.format(device=device.replace("'", ""), rows=ROWS))
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
