@@ -1,4 +1,4 @@
-"""The virtual environment of the official device SDK, apart from ours: it pins an older paho-mqtt.
+"""The virtual environment of the official SDKs, apart from ours: they pin an older paho-mqtt.
 
 Run as a program it prepares the environment and prints its interpreter.
 """
@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-REQUIREMENT = "azure-iot-device==2.14.0"
+REQUIREMENTS = ("azure-iot-device==2.14.0", "azure-iot-hub==2.7.0", "six==1.17.0")
+"""The service SDK imports six without asking for it."""
+
 HOME = Path(__file__).parents[2] / ".venv-sdk"
 
 
 class CannotInstall(Exception):
-    """The SDK is not to be had here; the text says why."""
+    """The SDKs are not to be had here; the text says why."""
 
 
 def interpreter() -> Path:
@@ -22,15 +24,15 @@ def interpreter() -> Path:
     with (HOME / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         python = HOME / "bin" / "python"
-        if not _has_sdk(python):
+        if not _has_sdks(python):
             _run([sys.executable, "-m", "venv", "--clear", str(HOME)])
-            _run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT])
+            _run([str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS])
         return python
 
 
-def _has_sdk(python: Path) -> bool:
-    name, _, version = REQUIREMENT.partition("==")
-    code = f"import sys, importlib.metadata as m; sys.exit(m.version({name!r}) != {version!r})"
+def _has_sdks(python: Path) -> bool:
+    wanted = dict(requirement.split("==") for requirement in REQUIREMENTS)
+    code = f"import sys, importlib.metadata as m; w={wanted}; sys.exit({{n: m.version(n) for n in w}} != w)"
     return python.exists() and subprocess.run([str(python), "-c", code], capture_output=True).returncode == 0
 
 
@@ -38,7 +40,7 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise CannotInstall(f"{REQUIREMENT} cannot be installed: {last}")
+        raise CannotInstall(f"{', '.join(REQUIREMENTS)} cannot be installed: {last}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from vedette.hub.registry import Registry
     from vedette.hub.settings import HubSettings, HubState
 
+HTTPS_PORT = 443
+"""The port that a host name alone means."""
+
+POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
+"""See `vedette.hub.registry.policies`, which a device does not carry."""
+
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the subcommand."""
@@ -41,6 +47,22 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_state(init)
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
+
+    service = add_command(
+        actions,
+        "connection-string",
+        "print the connection string (a secret) of a service or an operator",
+        "The official service SDKs and their tools take it.",
+        "  vedette hub connection-string --policy registryRead",
+    )
+    service.add_argument(
+        "--policy",
+        default="iothubowner",
+        choices=POLICIES,
+        help="what its holder may do (default: %(default)s, everything)",
+    )
+    add_state(service)
+    service.set_defaults(run=_connection_string)
 
     run = add_command(
         actions, "run", "run the hub until SIGINT or SIGTERM", "Listens for MQTT over TLS and for HTTPS."
@@ -126,6 +148,18 @@ def _init(options: argparse.Namespace) -> int:
         print_record(shown)
         print(f"\nnext: vedette hub run --state {state.root}")
         print(f"then: vedette device add DEVICE --state {state.root}")
+    return 0
+
+
+def _connection_string(options: argparse.Namespace) -> int:
+    with opened(options) as (settings, registry):
+        policy = registry.policies.get(options.policy)
+    assert policy is not None, "argparse has offered only names that there are"
+    port = "" if settings.https_port == HTTPS_PORT else f":{settings.https_port}"
+    print(
+        f"HostName={settings.host_names[0]}{port};SharedAccessKeyName={policy.name};"
+        f"SharedAccessKey={policy.primary_key}"
+    )
     return 0
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 import uvloop
 
-from vedette.hub.api import service
+from vedette.hub.api import iothub, service
 from vedette.hub.gateway import Gateway
+from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance
 from vedette.hub.registry import Registry
@@ -21,9 +18,6 @@ from vedette.hub.settings import HubSettings, HubState, check_port
 from vedette.hub.tls import ensure_pki, server_context
 
 log = logging.getLogger(__name__)
-
-HTTPS_CLOSE_S = 3
-"""How long open requests may take to finish when the hub stops."""
 
 
 def run(state: HubState, settings: HubSettings) -> None:
@@ -49,8 +43,10 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await intake.start()
     await maintenance.start()
     await gateway.start(settings.bind, settings.mqtt_port, server_context(pki.certificate, pki.key))
-    https = _Https(settings, pki.certificate, pki.key, intake)
-    serving = asyncio.create_task(https.serve())
+    application = service.build(lambda: intake.fault)
+    application.include_router(iothub.router(registry, settings.host_names))
+    https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
+    await https.start()
     log.info("hub listens on %s: MQTT %d, HTTPS %d", settings.bind, settings.mqtt_port, settings.https_port)
     await stop.wait()
     # Stop order: no new messages, then acknowledge what the lake takes, then the lake itself.
@@ -58,31 +54,5 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await gateway.close()
     await intake.close()
     await maintenance.close()
-    https.should_exit = True
-    await serving
+    await https.close()
     registry.close()
-
-
-class _Https(uvicorn.Server):
-    """uvicorn inside our loop, without its signal handlers."""
-
-    def __init__(self, settings: HubSettings, certificate: str, key: str, intake: Intake) -> None:
-        super().__init__(
-            uvicorn.Config(
-                service.build(lambda: intake.fault),
-                host=settings.bind,
-                port=settings.https_port,
-                ssl_certfile=certificate,
-                ssl_keyfile=key,
-                ssl_version=ssl.PROTOCOL_TLS_SERVER,
-                timeout_graceful_shutdown=HTTPS_CLOSE_S,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-            )
-        )
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """The hub has its own handlers."""
-        yield

@@ -17,7 +17,7 @@ from vedette.hub.registry import Device
 from vedette.wire.iothub import DialectError, Identity, Token
 from vedette.wire.packets import Connect, ConnectCode
 
-_NOBODY = (base64.b64encode(secrets.token_bytes(32)).decode(),) * 2
+NOBODY = (base64.b64encode(secrets.token_bytes(32)).decode(),) * 2
 """Keys that an unknown identity is checked against, so that it takes as long to refuse as a known one."""
 
 
@@ -68,7 +68,7 @@ def check(claim: Claim, device: Device | None, host_names: Collection[str], now:
 
     The signature is checked first and in any case: what follows tells only the holder of a key.
     """
-    keys = (device.primary_key, device.secondary_key) if device else _NOBODY
+    keys = (device.primary_key, device.secondary_key) if device else NOBODY
     signed = claim.token.signed_by(keys)
     if device is None:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: unknown")

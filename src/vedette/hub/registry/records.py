@@ -24,6 +24,10 @@ class AlreadyExists(RegistryError):
     """The device or module is there."""
 
 
+class Outdated(RegistryError):
+    """The condition on an ETag does not hold."""
+
+
 class ChangesLost(RegistryError):
     """The change log no longer reaches back as far as was asked."""
 

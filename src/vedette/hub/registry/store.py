@@ -14,6 +14,8 @@ from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
 from vedette.hub.registry.feed import ChangeFeed
+from vedette.hub.registry.fleet import Fleet
+from vedette.hub.registry.policies import Policies
 from vedette.hub.registry.records import (
     CHANGES_PAGE,
     Activity,
@@ -57,6 +59,8 @@ class Registry:
         self._engine = open_engine(url)
         self._read = sessionmaker(self._engine)
         self._write = sessionmaker(self._engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"}))
+        self.fleet = Fleet(self._read, self._write)
+        self.policies = Policies(self._read, self._write)
 
     def close(self) -> None:
         """Close every connection to the database."""

@@ -61,20 +61,20 @@ def decode_patch(body: bytes) -> dict[str, Any]:
         raise TwinError("", f"not a JSON object: {error}") from None
 
 
-def checked(patch: Mapping[str, Any]) -> dict[str, Any]:
+def checked(patch: Mapping[str, Any], limit: int = MAX_SECTION_BYTES) -> dict[str, Any]:
     """A patch without reserved keys. Raises TwinError if anything in it may not stand in a twin."""
     kept = {key: value for key, value in patch.items() if key not in _RESERVED}
     for field, reason in _faults(kept, "", 1):
         raise TwinError(field, reason)
-    encode_section(kept)
+    encode_section(kept, limit)
     return kept
 
 
-def encode_section(section: Mapping[str, Any]) -> str:
-    """A section as compact JSON. Raises TwinError if it is too large."""
+def encode_section(section: Mapping[str, Any], limit: int = MAX_SECTION_BYTES) -> str:
+    """A section as compact JSON. Raises TwinError if it is larger than `limit` bytes."""
     text = msgspec.json.encode(section)
-    if len(text) > MAX_SECTION_BYTES:
-        raise TwinError("", f"{len(text)} bytes as JSON, {MAX_SECTION_BYTES} allowed")
+    if len(text) > limit:
+        raise TwinError("", f"{len(text)} bytes as JSON, {limit} allowed")
     return text.decode()
 
 
@@ -90,6 +90,19 @@ def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch that leads from one document to another; neither holds null."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if below := difference(old, value):
+                patch[key] = below
+        elif key not in before or msgspec.json.encode(old) != msgspec.json.encode(value):
+            patch[key] = value
+    return patch
 
 
 def _faults(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
