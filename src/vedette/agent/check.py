@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 
 import msgspec
@@ -50,5 +51,5 @@ async def _hub(local: Local) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return Finding(what, False, f"{error.verify_message}; is --ca the hub's pki/ca.pem?")
     except OSError as error:
-        return Finding(what, False, error.strerror or str(error))
+        return Finding(what, False, os.strerror(error.errno) if error.errno else str(error))
     return Finding(what, True, f"{version}, certificate trusted")
