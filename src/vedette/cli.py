@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 from vedette import __version__
 from vedette.commands import UsageError
 
-COMMANDS = ("up", "agent", "hub", "device", "twin", "query", "baseline", "sbom")
+ALL_COMMANDS = ("up", "agent", "migrate", "hub", "device", "twin", "query", "alerts", "rules", "baseline", "sbom")
 """In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
+
+COMMANDS = tuple(name for name in ALL_COMMANDS if find_spec(f"vedette.commands.{name}"))
+"""Those that are installed: a device carries the agent's only."""
 
 EPILOG = """\
 start here:

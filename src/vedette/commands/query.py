@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from contextlib import closing
 
 from vedette.commands import UsageError, add_command, add_state, print_json, print_table
 from vedette.commands.hub import state_of
@@ -21,7 +22,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         subparsers,
         "query",
         "ask the lake in KQL (default) or SQL",
-        "Tables: SecurityIoTRawEvent, DefenderIoTRawEvent, and one for each type of event.",
+        "Tables: SecurityIoTRawEvent, DefenderIoTRawEvent, SecurityAlert, SecurityRecommendation, and one"
+        " for each type of event.",
         EXAMPLES,
     )
     query.add_argument("text", help="the query; - reads it from standard input")
@@ -34,15 +36,20 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _run(options: argparse.Namespace) -> int:
+    from vedette.hub.detect.schema import Database
+    from vedette.hub.findings import findings
     from vedette.hub.lake import Lake, QueryError
+    from vedette.hub.registry import RegistryError
     from vedette.hub.settings import HubError
 
     text = sys.stdin.read() if options.text == "-" else options.text
     state = state_of(options)
     try:
         state.load()
-        result = Lake(state.lake).query(text, language="sql" if options.sql else "kql")
-    except (HubError, QueryError) as error:
+        with closing(Database(state.registry_url)) as database:
+            lake = Lake(state.lake, findings(database))
+            result = lake.query(text, language="sql" if options.sql else "kql")
+    except (HubError, QueryError, RegistryError) as error:
         raise UsageError(str(error)) from None
     if options.json:
         print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])

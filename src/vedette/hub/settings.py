@@ -57,6 +57,11 @@ class HubState(msgspec.Struct, frozen=True):
         return self.root / "lake"
 
     @property
+    def rules(self) -> Path:
+        """The owner's detection rules; the directory need not exist."""
+        return self.root / "rules"
+
+    @property
     def pki(self) -> Path:
         """The private authority and the server's certificate."""
         return self.root / "pki"

@@ -55,8 +55,8 @@ _BY_TIME_SQL = f"""
     WITH later AS (
         SELECT {", ".join(_COLUMNS)}, epoch_us(TimeGenerated) AS received
         FROM read_parquet($files, hive_partitioning = false) WHERE received > $after
-    ), some AS (SELECT received FROM later ORDER BY received LIMIT $limit)
-    SELECT * FROM later WHERE received <= (SELECT max(received) FROM some) ORDER BY received
+    ), page AS (SELECT received FROM later ORDER BY received LIMIT $limit)
+    SELECT * FROM later WHERE received <= (SELECT max(received) FROM page) ORDER BY received
 """  # noqa: S608
 """The next rows by time of receipt, with all that were received at the last moment: no message is split."""
 
@@ -143,12 +143,13 @@ class Changes:
             return -1
 
     def _rows(self, name: str) -> list[Observed]:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             # A file of its own, not a dataset: the partition in its path is no column here.
             with pq.ParquetFile(self._root / name) as file:
-                return list(_observed(file.read(columns=list(_COLUMNS))))
+                return list(_observed(pa.Table.from_batches(file.iter_batches(columns=list(_COLUMNS)))))
         except FileNotFoundError:
             raise _Gap from None
 
@@ -166,11 +167,12 @@ class Changes:
         if files:
             with duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
-                found = connection.execute(
-                    _BY_TIME_SQL,
-                    {"files": files, "after": round(position.watermark * 1e6), "limit": BATCH_ROWS},
-                )
-                rows = list(_observed(found.to_arrow_table()))
+                bounds = {
+                    "files": files,
+                    "after": round(position.watermark * 1e6),
+                    "limit": BATCH_ROWS,
+                }
+                rows = list(_observed(connection.sql(_BY_TIME_SQL, params=bounds).to_arrow_table()))
         watermark = rows[-1].received if rows else position.watermark
         version = table.version() if len(rows) < BATCH_ROWS else BY_TIME
         return Batch(rows, Position(version, watermark), caught_up=False)
@@ -185,7 +187,7 @@ def _observed(table: pa.Table) -> Iterator[Observed]:
         column = table[name]
         if name in _TIMES:
             micros = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-            columns[name] = [value / 1e6 for value in micros.to_pylist()]
+            columns[name] = [(value or 0) / 1e6 for value in micros.to_pylist()]
         else:
             columns[name] = column.to_pylist()
     for row in zip(*columns.values(), strict=True):

@@ -5,25 +5,22 @@ docs/rules.md tells their form. Each runs in a transaction that is rolled back, 
 
 from __future__ import annotations
 
-import tempfile
 import typing
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from vedette.hub.detect import alerts
 from vedette.hub.detect.correlate import Correlator
+from vedette.hub.detect.history import identity, scratch
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import Rule, RuleError, RuleSet, seconds
 from vedette.hub.detect.schema import Database
 from vedette.hub.detect.taxonomy import Observed
-from vedette.hub.registry.schema import IdentityRow
 from vedette.wire.events import EVENT_TYPES, EventType, pascal
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
@@ -61,7 +58,7 @@ class Step(NamedTuple):
 
 def run(rules: RuleSet, chosen: Iterable[Rule]) -> Iterator[Outcome]:
     """The outcome of each example of the chosen rules, disabled ones included."""
-    with _database() as database:
+    with scratch() as database:
         for rule in chosen:
             alone = only(rules, rule)
             for kind in ("fires", "quiet"):
@@ -83,7 +80,7 @@ def _fires(database: Database, rules: RuleSet, story: Sequence[Step]) -> bool:
     judge, correlator = Judge(rules.selections.values()), Correlator(rules)
     raised: list[str] = []
     with database.write() as session:
-        session.add_all(_identity(device) for device in {step.event.device for step in story if step.event})
+        session.add_all(identity(device) for device in {step.event.device for step in story if step.event})
         for at, steps_then in groupby(story, attrgetter("at")):
             matches = judge.judge([step.event for step in steps_then if step.event])
             findings = correlator.take(session, matches, now=at, fresh_after=0.0)
@@ -92,23 +89,6 @@ def _fires(database: Database, rules: RuleSet, story: Sequence[Step]) -> bool:
         session.rollback()
     judge.close()
     return bool(raised)
-
-
-@contextmanager
-def _database() -> Iterator[Database]:
-    """An empty registry."""
-    with tempfile.TemporaryDirectory(prefix="vedette-rules-") as directory:
-        database = Database(f"sqlite:///{Path(directory) / 'registry.db'}")
-        try:
-            yield database
-        finally:
-            database.close()
-
-
-def _identity(device: str) -> IdentityRow:
-    """A registered device, for rules that look at what does not come from it."""
-    blank = {"module_id": "", "primary_key": "", "secondary_key": "", "etag": ""}
-    return IdentityRow(device_id=device, enabled=True, created=0.0, **blank)
 
 
 def steps(example: Any) -> list[Step]:

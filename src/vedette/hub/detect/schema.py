@@ -183,13 +183,13 @@ class RecommendationRow(Base):
     data: Mapped[str]
 
 
-class VerdictRow(Base):
-    """How many checks of a device were evaluated, and when: the denominator of its secure score."""
+class AssessmentRow(Base):
+    """How something that may become a recommendation was last found: what the secure score is made of."""
 
-    __tablename__ = "baseline_verdicts"
+    __tablename__ = "assessments"
 
     device_id: Mapped[str] = mapped_column(primary_key=True)
-    check_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
     severity: Mapped[str]
     passed: Mapped[bool]
     evaluated: Mapped[float]
@@ -236,9 +236,28 @@ def upsert(
     session: Session, table: type[Base], row: Mapping[str, Any], update: Mapping[str, Any] | None = None
 ) -> None:
     """Insert a row, or set the columns of `update` (default: all of the row) in the one that is there."""
-    keys = [column.name for column in table.__table__.primary_key]
     insert = _insert(session)(table).values(**row)
-    session.execute(insert.on_conflict_do_update(index_elements=keys, set_=dict(update or row)))
+    session.execute(insert.on_conflict_do_update(index_elements=_keys(table), set_=dict(update or row)))
+
+
+def upsert_newer(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], newer: str) -> None:
+    """Insert rows, or replace those that are there and not newer by the column `newer`."""
+    if not rows:
+        return
+    insert = _insert(session)(table)
+    columns = {name: insert.excluded[name] for name in rows[0] if name not in _keys(table)}
+    session.execute(
+        insert.on_conflict_do_update(
+            index_elements=_keys(table),
+            set_=columns,
+            where=insert.excluded[newer] >= table.__table__.c[newer],
+        ),
+        list(rows),
+    )
+
+
+def _keys(table: type[Base]) -> list[str]:
+    return [column.name for column in table.__table__.primary_key]
 
 
 def _insert(session: Session) -> Any:

@@ -90,41 +90,51 @@ def _commands(commandline: str) -> tuple[Row, ...]:
 
 
 def _process(details: Details) -> Sequence[Row]:
-    """Executions only: a fork repeats its parent's command line, and an exit tells nothing new."""
-    if details.get("EventType") != "EXEC":
+    """Executions only: a fork repeats its parent's command line, and an exit tells nothing new.
+
+    The classic agent's ProcessCreate has no type and spells the line `CommandLine`.
+    """
+    if details.get("EventType", "EXEC") != "EXEC":
         return ()
-    line = details.get("Commandline") or ""
-    commands = _commands(line)
+    line = _line(details)
     own: Row = {
         "CommandLine": line,
-        "Image": _image(details.get("Executable") or line.partition(" ")[0].strip("'\"")),
+        "Image": _image(details.get("Executable"), line),
         "User": details.get("UserName") or "",
         "UserId": details.get("UserId"),
     }
-    return [own | command for command in commands]
+    return [own | command for command in _commands(line)]
 
 
-def _image(path: str) -> str:
+def _line(details: Details) -> str:
+    return details.get("Commandline") or details.get("CommandLine") or ""
+
+
+def _image(path: str | None, line: str) -> str:
     """A path that `Image|endswith: /NAME` finds even where the directory is not known."""
-    return path if "/" in path or not path else f"/{path}"
+    image = path or line.partition(" ")[0].strip("'\"")
+    return image if "/" in image or not image else f"/{image}"
 
 
 def _network(details: Details) -> Sequence[Row]:
+    known = details.get("ExtendedProperties") or {}
+    line = _line(details)
     return (
         {
             "SourceIp": details.get("LocalAddress"),
             "SourcePort": details.get("LocalPort"),
             "DestinationIp": details.get("RemoteAddress"),
             "DestinationPort": details.get("RemotePort"),
+            "DestinationHostname": known.get("HostName") or known.get("TlsServerName") or "",
             "Protocol": details.get("Protocol"),
+            "ApplicationProtocol": details.get("ApplicationProtocol"),
             "Initiated": _initiated(details),
-            "Image": _image(details.get("Executable") or ""),
-            "CommandLine": details.get("Commandline") or "",
+            "Image": _image(details.get("Executable"), line),
+            "CommandLine": line,
             "User": details.get("UserName") or "",
             "UserId": details.get("UserId"),
             "BytesIn": details.get("BytesIn"),
             "BytesOut": details.get("BytesOut"),
-            "ApplicationProtocol": details.get("ApplicationProtocol"),
         },
     )
 
@@ -134,23 +144,20 @@ def _initiated(details: Details) -> str:
     direction = details.get("Direction")
     if direction in ("In", "Out"):
         return "true" if direction == "Out" else "false"
-    return "true" if (details.get("LocalPort") or 0) > (details.get("RemotePort") or 0) else "false"
+    local, remote = (int(details.get(key) or 0) for key in ("LocalPort", "RemotePort"))
+    return "true" if local > remote else "false"
 
 
 def _dns(details: Details) -> Sequence[Row]:
     return (
         {
-            "QueryName": _first(details, "QueryName", "Name", "Domain", "Question"),
-            "QueryType": _first(details, "QueryType", "RecordType", "Type"),
-            "QueryResults": _text(_first(details, "Answers", "Results", "ResolvedAddresses")),
-            "SourceIp": _first(details, "Client", "LocalAddress"),
-            "DestinationIp": _first(details, "Server", "RemoteAddress"),
+            "QueryName": details.get("QueryName"),
+            "QueryType": details.get("QueryType"),
+            "QueryStatus": details.get("ResponseCode"),
+            "QueryResults": _framed(details.get("Answers") or (), "\n"),
+            "Server": details.get("RespondingServer"),
         },
     )
-
-
-def _first(details: Details, *keys: str) -> Any:
-    return next((details[key] for key in keys if details.get(key) is not None), None)
 
 
 def _file(*actions: str) -> Callable[[Details], Sequence[Row]]:
@@ -221,14 +228,14 @@ def _category(name: str, events: Sequence[str], rows: Callable[[Details], Sequen
 
 
 ANY = Category("any", frozenset(), frozenset(COMMON), lambda _: ({},))
-PROCESS = _category("process_creation", ["Process"], _process)
+PROCESS = _category("process_creation", ["Process", "ProcessCreate"], _process)
 AUTHENTICATION = _category("authentication", ["Login"], _login)
 
 _BY_CATEGORY = {
     category.name: category
     for category in (
         PROCESS,
-        _category("network_connection", ["NetworkActivity"], _network),
+        _category("network_connection", ["NetworkActivity", "ConnectionCreate"], _network),
         _category("dns_query", ["DNS"], _dns),
         _category("file_event", ["FileSystem"], _file("Created", "Modified", "Moved")),
         _category("file_change", ["FileSystem"], _file("Modified", "Metadata changed")),

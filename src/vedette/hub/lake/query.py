@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +18,7 @@ from vedette.hub.lake.errors import QueryError, reason
 from vedette.hub.lake.kql import translate
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 __all__ = ["Lake", "Limits", "QueryError", "Result"]
@@ -53,10 +54,14 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Lake:
-    """The event lake in a directory, for reading. Holds nothing open between queries."""
+    """The event lake in a directory, for reading. Holds nothing open between queries.
 
-    def __init__(self, path: Path) -> None:
+    beside: rows of tables that are kept elsewhere, by name; asked for where a query names the table.
+    """
+
+    def __init__(self, path: Path, beside: Mapping[str, Callable[[], pa.Table]] | None = None) -> None:
         self.path = path
+        self._beside = beside or {}
 
     def query(
         self, text: str, language: Literal["kql", "sql"] = "kql", *, limits: Limits | None = None
@@ -66,11 +71,20 @@ class Lake:
         if len(text) > QUERY_CHARS:
             raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
         with _open(self.path, limits) as connection, _reported(connection, limits.seconds, language):
+            self._fill(connection, text)
             parameters: dict[str, Any] = {}
             if language == "kql":
                 text, parameters = translate(connection, text)
             _only_select(connection, text)
             return _fetch(connection.execute(text, parameters), limits.rows)
+
+    def _fill(self, connection: DuckDBPyConnection, text: str) -> None:
+        """Fill the tables that the query names. In SQL names have no case, in KQL they do: either will do."""
+        for name, rows in self._beside.items():
+            if name.casefold() in text.casefold() and (table := rows()).num_rows:
+                connection.register("_beside", table)
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM _beside")  # noqa: S608 - ours
+                connection.unregister("_beside")
 
 
 @contextmanager
