@@ -244,8 +244,9 @@ class PacketCapture:
             except OSError as error:
                 if error.errno == errno.EINVAL:  # an offload that a virtio_net_hdr cannot tell
                     self._table.losses.count(MALFORMED, hits=1)
-                    continue
-                return False  # ENETDOWN, once, when the device goes down; it may come up again
+                elif error.errno != errno.ENETDOWN:  # told once; what came before still waits
+                    return False
+                continue
             self._count(data, ancillary, address[2], header)
         return True
 
