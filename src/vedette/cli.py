@@ -13,7 +13,10 @@ from importlib.util import find_spec
 from vedette import __version__
 from vedette.commands import UsageError
 
-ALL_COMMANDS = ("up", "agent", "migrate", "hub", "device", "twin", "query", "alerts", "rules", "baseline", "sbom")
+ALL_COMMANDS = (
+    *("up", "agent", "migrate", "hub", "device", "twin", "query", "alerts", "rules"),
+    *("baseline", "sbom"),
+)
 """In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
 
 COMMANDS = tuple(name for name in ALL_COMMANDS if find_spec(f"vedette.commands.{name}"))
