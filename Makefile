@@ -49,6 +49,16 @@ bpf: ## rebuild the eBPF objects (needs clang, llvm and libbpf-dev)
 	packaging/system-packages bpf
 	$(MAKE) -C src/vedette/agent/bpf
 
+.PHONY: deb
+deb: $(BIN)/python ## build the agent's Debian package in dist (ARCH=arm64 for another machine)
+	packaging/system-packages deb
+	$(BIN)/python packaging/deb/build.py $(if $(ARCH),--arch $(ARCH))
+	lintian --allow-root --fail-on error dist/vedette_*_$(or $(ARCH),$$(dpkg --print-architecture)).deb
+
+.PHONY: wheelhouse
+wheelhouse: $(BIN)/python ## collect the agent and its dependencies for devices without network, in dist
+	packaging/airgap/wheelhouse
+
 .PHONY: docs
 docs: $(VENV)/.up ## regenerate the reference pages
 	$(BIN)/python docs/generate.py
