@@ -73,7 +73,7 @@ def test_a_key_that_others_can_read_is_pointed_out(
 
 def test_accepted_settings_outlive_a_restart(tmp_path: Path):
     """A device that boots without network works as it was last told to."""
-    save_cached(tmp_path, Settings(process_cache_size=9))
+    save_cached(tmp_path, Settings(process_cache_size=9).document())
     assert load_cached(tmp_path) == Settings(process_cache_size=9)
     assert (tmp_path / CACHED_TWIN).stat().st_mode & 0o777 == 0o600
 

@@ -1,10 +1,11 @@
 """Collectors at work: drained by priority, reconfigured alone, restarted with back-off."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
-from vedette.agent.collectors import Collected
+from vedette.agent.collectors import Collected, Collector
 from vedette.agent.losses import Loss
 from vedette.agent.roster import RETRY_MAX_S, RETRY_MIN_S, Roster
 from vedette.agent.sources import Unavailable
@@ -16,6 +17,11 @@ def event(command: str) -> Event:
     return Event(
         Process(event_type="EXEC", process_id=1, parent_process_id=0, commandline=command, user_id=0), 1.0
     )
+
+
+def of(*priorities: Priority) -> Callable[[Collector], bool]:
+    """Due are the collectors of these priorities."""
+    return lambda collector: collector.priority(Settings()) in priorities
 
 
 class Scripted:
@@ -79,7 +85,7 @@ async def test_only_the_priorities_that_are_due_are_drained(clock: Clock):
     await roster.start(Settings())
     process.held = [event("ls")]
     clock.now += 30
-    (batch,) = await roster.collect({Priority.MEDIUM}, Settings())
+    (batch,) = await roster.collect(of(Priority.MEDIUM))
     assert (batch.name, batch.events) == ("Process", [event("ls")])
     assert batch.losses == [Loss("a reason", 0, 2)]
     assert statistics.calls == ["start"]
@@ -90,9 +96,9 @@ async def test_windows_follow_each_other_without_a_gap(clock: Clock):
     roster = clock.roster(Scripted())
     await roster.start(Settings())
     clock.now += 30
-    (first,) = await roster.collect({Priority.MEDIUM}, Settings())
+    (first,) = await roster.collect(of(Priority.MEDIUM))
     clock.now -= 10
-    (second,) = await roster.collect({Priority.MEDIUM}, Settings())
+    (second,) = await roster.collect(of(Priority.MEDIUM))
     assert (first.window.start, first.window.end) == (1_000_100, 1_000_130)
     assert (second.window.start, second.window.end) == (1_000_130, 1_000_130)
 
@@ -116,7 +122,7 @@ async def test_switching_off_hands_over_what_was_held(clock: Clock):
     off = Settings(process_disabled=True)
     (batch,) = await roster.apply(Settings(), off)
     assert batch.events == [event("last")]
-    assert await roster.collect(set(Priority), off) == []
+    assert await roster.collect(of(*Priority)) == []
     await roster.apply(off, Settings())
     assert process.calls == ["start", "stop", "start"]
 
@@ -128,7 +134,7 @@ async def test_a_failing_collector_leaves_the_others_alone(clock: Clock, caplog:
     await roster.start(Settings())
     broken.fault = OSError("gone")
     sound.held = [event("still here")]
-    (batch,) = await roster.collect(set(Priority), Settings())
+    (batch,) = await roster.collect(of(*Priority))
     assert batch.name == "Statistics"
     assert "Process: failed" in caplog.text
     assert broken.calls == ["start", "collect", "stop"]

@@ -11,11 +11,13 @@ import hashlib
 import logging
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from vedette.agent import meter
+from vedette.agent.budget import Budget
 from vedette.agent.collectors import Collector
 from vedette.agent.collectors.baseline import BaselineCollector
 from vedette.agent.collectors.filesystem import FileSystemCollector
@@ -29,20 +31,28 @@ from vedette.agent.collectors.login import LoginCollector
 from vedette.agent.collectors.peripheral import PeripheralCollector
 from vedette.agent.collectors.process import ProcessCollector
 from vedette.agent.collectors.sbom import SBoMCollector
-from vedette.agent.collectors.statistics import Gauges, StatisticsCollector
+from vedette.agent.collectors.statistics import Gauges, StatisticsCollector, Use
 from vedette.agent.collectors.system_information import SystemInformationCollector
+from vedette.agent.dialect import Plan, Traffic, dialect_of
+from vedette.agent.governor import Processor, Verdict
 from vedette.agent.outbox import Outbox
 from vedette.agent.roster import Batch, Roster, Status
 from vedette.agent.schedule import Schedule
-from vedette.agent.settings import Local, load_cached, save_cached
+from vedette.agent.settings import Local, cached_document, save_cached
 from vedette.agent.uplink import Uplink
-from vedette.wire.message import pack
-from vedette.wire.twin import InvalidSettings, Priority, Settings, reported_document, settings_from
+from vedette.wire.message import Window
+from vedette.wire.twin import VERSION_KEY, InvalidSettings, Settings
 
 log = logging.getLogger(__name__)
 
 DRAIN_S = 3.0
 """How long a stopping agent waits for acknowledgements; what is not acknowledged stays in the outbox."""
+
+LOOK_S = 10.0
+"""How often the agent looks at what it takes of the processor: six samples in the minute that counts."""
+
+ALWAYS = {"Statistics", "Heartbeat", "LogCollector"}
+"""Collectors that are never stopped for the processor's sake: they cost nothing and tell of the others."""
 
 
 def all_collectors(state: Path) -> list[Collector]:
@@ -71,11 +81,7 @@ class Agent:
 
     def __init__(self, local: Local, collectors: Iterable[Collector] | None = None) -> None:
         self._local = local
-        self._settings = load_cached(local.state)
-        self._invalid: Mapping[str, str] = {}
-        self._units = 0
-        self._version = 0
-        self._statistics = StatisticsCollector(self._gauges)
+        self._statistics = StatisticsCollector(self._gauges, uses=self._uses)
         self._roster = Roster(
             [
                 *(all_collectors(local.state) if collectors is None else collectors),
@@ -86,15 +92,27 @@ class Agent:
             monotonic=time.monotonic,
             drained=self._record,
         )
-        self._outbox = Outbox(local.state / "outbox.db", max_bytes=self._settings.outbox_bytes)
+        self._dialect = dialect_of(
+            local.connection.identity.module_id, local.state, self._traffic, local.dialect
+        )
+        self._plan = self._dialect.remembered(local.state)
+        self._version = int(cached_document(local.state, self._dialect.cache).get(VERSION_KEY, 0))
+        self._invalid: Mapping[str, str] = {}
+        self._units = 0
+        self._outbox = Outbox(local.state / "outbox.db", max_bytes=self._plan.settings.outbox_bytes)
+        self._made = self._outbox.depth
+        self._budget = Budget(local.state, self._plan.settings.daily_units, lambda: self._outbox.units)
+        self._processor = Processor(self._plan.settings.max_cpu, time.monotonic())
         self._uplink = Uplink(
             local.connection,
             self._outbox,
             ca_file=local.ca_file,
             port=local.port,
             on_desired=self._desired,
+            pay=self._budget.pay,
         )
-        self._schedule = Schedule(self._settings.intervals, phase=_phase(local), now=time.monotonic())
+        self._schedule = Schedule(self._plan.timers, phase=_phase(local), now=time.monotonic())
+        self._owed: set[str] = set()
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -104,16 +122,18 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        await self._roster.start(self._settings)
+        await self._roster.start(self._plan.settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._uplink.run())
             sending = tasks.create_task(self._send_when_due())
+            looking = tasks.create_task(self._look_after_processor())
             await self._stop.wait()
             # Stop order: no more sends by the clock; collectors, whose last cycle goes into the outbox;
             # the uplink, which has a moment to empty it; the outbox.
             sending.cancel()
+            looking.cancel()
             async with self._turn:
-                self._keep(await self._roster.stop())
+                self._keep(await self._roster.stop(), self._plan.timers)
             await self._uplink.close(DRAIN_S)
         self._outbox.close()
 
@@ -125,9 +145,9 @@ class Agent:
         while True:
             await self._pause(min(self._schedule.next_at(), self._roster.retry_at()) - time.monotonic())
             async with self._turn:
-                await self._roster.revive(self._settings)
-                await self._flush(self._schedule.due(time.monotonic()))
-                self._outbox.expire(self._settings.message_timeout * 60)
+                await self._roster.revive(self._plan.settings)
+                await self._flush(self._affordable(self._schedule.due(time.monotonic())))
+                self._outbox.expire(self._plan.settings.message_timeout * 60)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, or until the settings change."""
@@ -138,18 +158,27 @@ class Agent:
         except TimeoutError:
             pass
 
-    async def _flush(self, priorities: set[Priority]) -> None:
-        self._statistics.record("Outbox", losses=self._outbox.losses.take())
-        self._keep(await self._roster.collect(priorities, self._settings))
+    def _affordable(self, due: set[str]) -> set[str]:
+        """The timers to serve now: without those that the day's units do not allow, with what is owed."""
+        wanted = due | self._owed if due else due
+        held = self._budget.held()
+        self._owed = (self._owed | due) & held
+        return wanted - held
 
-    def _keep(self, batches: Sequence[Batch]) -> None:
-        """Pack what was collected into the outbox."""
-        for message in pack(
-            [(batch.events, batch.window) for batch in batches],
-            max_bytes=self._settings.message_bytes,
-            timezone=time.localtime().tm_gmtoff // 3600,
-        ):
+    async def _flush(self, due: Collection[str]) -> None:
+        plan = self._plan
+        self._statistics.record("Outbox", losses=self._outbox.losses.take())
+        self._statistics.record("Dialect", losses=self._dialect.losses.take())
+        batches = await self._roster.collect(lambda collector: self._dialect.timer(plan, collector) in due)
+        self._keep(batches, due)
+
+    def _keep(self, batches: list[Batch], due: Collection[str]) -> None:
+        """Make messages of what was collected, into the outbox."""
+        if news := self._budget.news():
+            batches = [*batches, Batch("Budget", [news], Window(news.first_seen, news.first_seen), [])]
+        for message in self._dialect.messages(self._plan, batches, due):
             self._outbox.put(message)
+            self._made += 1
             self._units += message.units
         self._uplink.wake()
 
@@ -165,30 +194,78 @@ class Agent:
     def _gauges(self) -> Gauges:
         return Gauges(self._outbox.depth, self._outbox.bytes, self._units)
 
+    def _uses(self) -> dict[str, Use]:
+        spent = meter.spent()
+        return {name: Use(spent.get(name, 0.0), self._roster.rested(name)) for name in self._roster.names}
+
+    def _traffic(self) -> Traffic:
+        sent = self._uplink.counters.sent.messages
+        return Traffic(sent, self._made - sent - self._outbox.depth)
+
     async def _desired(self, document: dict[str, Any], version: int) -> None:
         """A desired document: send what is held, then apply it, or refuse it whole; report the verdict."""
         try:
-            wanted = settings_from(document)
+            wanted = self._dialect.plan(document)
         except InvalidSettings as error:
             log.warning("twin version %d refused: %s", version, error)
             self._invalid = error.fields
+            self._dialect.refused(self._plan, error)
         else:
             self._invalid = {}
-            self._version = version
-            if wanted != self._settings:
-                await self._apply(wanted)
-                log.info("twin version %d applied", version)
-        self._uplink.report(reported_document(self._settings, self._invalid))
+            await self._adopt(wanted, version)
+        self._uplink.report(self._dialect.report(self._plan, self._invalid))
 
-    async def _apply(self, wanted: Settings) -> None:
+    async def _adopt(self, wanted: Plan, version: int) -> None:
+        if wanted != self._plan:
+            await self._apply(wanted)
+            log.info("twin version %d applied", version)
+        elif version == self._version:
+            return
+        self._version = version
+        save_cached(
+            self._local.state, self._dialect.document(wanted) | {VERSION_KEY: version}, self._dialect.cache
+        )
+
+    async def _apply(self, wanted: Plan) -> None:
+        old = self._plan.settings
         async with self._turn:
-            await self._flush(set(Priority))
-            self._keep(await self._roster.apply(self._settings, wanted))
-            self._schedule.change(wanted.intervals, time.monotonic())
-            self._outbox.max_bytes = wanted.outbox_bytes
-            self._settings = wanted
-        save_cached(self._local.state, wanted)
+            await self._flush(self._plan.timers)
+            self._keep(await self._roster.apply(old, wanted.settings), self._plan.timers)
+            self._schedule.change(wanted.timers, time.monotonic())
+            self._outbox.max_bytes = wanted.settings.outbox_bytes
+            self._budget.limit(wanted.settings.daily_units)
+            self._processor.limit = wanted.settings.max_cpu
+            self._plan = wanted
         self._changed.set()
+
+    async def _look_after_processor(self) -> None:
+        """Stop the collector that costs most while the agent takes more than it may, and let it come back."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            spent = {name: used for name, used in meter.spent().items() if name not in ALWAYS}
+            if verdict := self._processor.observe(time.monotonic(), time.process_time(), spent):
+                async with self._turn:
+                    await self._carry_out(verdict)
+
+    async def _carry_out(self, verdict: Verdict) -> None:
+        settings = self._plan.settings
+        if verdict.what == "restore":
+            log.warning("%s: works again; the agent takes %.1f %% of a core", verdict.name, verdict.percent)
+            await self._roster.restore(verdict.name, settings)
+            return
+        log.warning(
+            "%s: stopped for a while: the agent takes %.1f %% of a core, Agent_MaxCpuPercent is %d",
+            verdict.name,
+            verdict.percent,
+            settings.max_cpu,
+        )
+        self._keep(await self._roster.shed(verdict.name), ())
+
+
+def serve(local: Local) -> None:
+    """Run an agent in an event loop that knows what each collector costs."""
+    with asyncio.Runner(loop_factory=meter.MeteredLoop) as runner:
+        runner.run(Agent(local).run())
 
 
 def _phase(local: Local) -> float:
@@ -217,5 +294,5 @@ async def collect_once(
         await roster.start(settings)
         status = roster.status()
         await asyncio.sleep(seconds)
-        collected = await roster.collect(set(Priority), settings)
+        collected = await roster.collect(lambda collector: True)
         return status, collected + await roster.stop()

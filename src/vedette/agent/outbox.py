@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vedette.agent.losses import MESSAGE_TOO_LARGE, OUTBOX_AGE, OUTBOX_DAMAGED, OUTBOX_FULL, Losses
-from vedette.wire.message import MAX_MESSAGE_BYTES, Packed, message_properties
+from vedette.wire.message import MAX_MESSAGE_BYTES, Packed
 
 log = logging.getLogger(__name__)
 
@@ -178,12 +178,17 @@ class Outbox:
         return self._waiting.bytes
 
     @property
+    def units(self) -> int:
+        """What the real service would meter for what waits."""
+        return self._waiting.units
+
+    @property
     def _waiting(self) -> Total:
         return _sum(message.total for message in self._held.values()).plus(self._in_file)
 
     def put(self, message: Packed) -> None:
         """Store a message durably. The oldest leave if the cap would be exceeded."""
-        properties = message_properties(message.message_id)
+        properties = message.properties
         size = len(properties) + len(message.body)
         if size > MAX_MESSAGE_BYTES or size > self.max_bytes:
             reason = MESSAGE_TOO_LARGE if size > MAX_MESSAGE_BYTES else OUTBOX_FULL

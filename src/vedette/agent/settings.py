@@ -35,13 +35,15 @@ class LocalError(ValueError):
 class Local(msgspec.Struct, frozen=True, kw_only=True):
     """Who this agent is and where it keeps its state.
 
-    ca_file: the authority to trust; None for the system's. port: MQTT over TLS.
+    ca_file: the authority to trust; None for the system's. port: MQTT over TLS. dialect: `micro`, `classic`,
+    or empty for the one that the module's name implies.
     """
 
     connection: ConnectionString
     state: Path
     ca_file: Path | None = None
     port: int = MQTT_TLS_PORT
+    dialect: str = ""
 
 
 def load_local(
@@ -94,19 +96,32 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def load_cached(state: Path) -> Settings:
-    """Settings of the last accepted twin document; defaults if there is none or it cannot be read."""
+    """Settings of the last accepted twin document; defaults if there is none or it cannot be read.
+
+    A document of another version of the agent counts as far as this one understands it.
+    """
+    document = cached_document(state)
     try:
-        document = msgspec.json.decode(read_bounded(state / CACHED_TWIN), type=dict[str, Any])
         return settings_from(document)
-    except FileNotFoundError:
-        return Settings()
     except InvalidSettings as error:
-        log.warning("cached twin is of another version, starting with defaults: %s", error)
+        log.warning("cached twin is of another version; these settings have their defaults: %s", error)
+        return settings_from({key: value for key, value in document.items() if key not in error.fields})
+
+
+def cached_document(state: Path, name: str = CACHED_TWIN) -> dict[str, Any]:
+    """The last accepted document, with its `$version`; empty if there is none or it cannot be read."""
+    try:
+        return msgspec.json.decode(read_bounded(state / name), type=dict[str, Any])
+    except FileNotFoundError:
+        pass
     except (OSError, ValueError) as error:
         log.warning("cached twin cannot be read, starting with defaults: %s", error)
-    return Settings()
+    return {}
 
 
-def save_cached(state: Path, settings: Settings) -> None:
-    """Keep accepted settings for the next start."""
-    write_private(state / CACHED_TWIN, msgspec.json.encode(settings.document()))
+def save_cached(state: Path, document: dict[str, Any], name: str = CACHED_TWIN) -> None:
+    """Keep an accepted document for the next start. Where that fails the agent goes on, and says so."""
+    try:
+        write_private(state / name, msgspec.json.encode(document))
+    except OSError as error:
+        log.warning("cached twin cannot be written; a restart offline will not know it: %s", error)

@@ -60,7 +60,8 @@ class Uplink:
     on_desired: awaited with the whole desired document and its version, one call at a time; if several
     changes come during a call, the next gets the last of them. ca_file: the only authority trusted, instead
     of the system's. address: where to connect, and whose certificate is expected, if that is not the host
-    of the connection string. state: for people.
+    of the connection string. pay: asked before a message of so many metered units is sent; if False, it
+    waits, to be asked for again when something happens. state: for people.
 
     Raises DialectError if the connection string has no key, or ids that MQTT topics cannot carry.
     """
@@ -76,6 +77,7 @@ class Uplink:
         address: str | None = None,
         token_ttl: float = TOKEN_TTL_S,
         pace: Pace | None = None,
+        pay: Callable[[int], bool] = lambda units: True,
     ) -> None:
         if not connection.key:
             raise DialectError("connection string: no SharedAccessKey")
@@ -86,6 +88,7 @@ class Uplink:
         self._connection = connection
         self._outbox = outbox
         self._on_desired = on_desired
+        self._pay = pay
         self._ca_file = ca_file
         self._port = port
         self._address = address or connection.gateway or connection.host
@@ -204,6 +207,8 @@ class Uplink:
         """Send messages as long as there are any and the window is open."""
         topic = self._connection.identity.events_topic
         while link.window.open and (message := self._outbox.next_after(link.window.last)):
+            if not self._pay(message.units):
+                return
             packet_id = link.publish(topic + message.properties, message.body, qos=1)
             link.window.sent(packet_id, message.id, len(message.body), now)
 

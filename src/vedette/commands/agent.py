@@ -103,13 +103,13 @@ def _load(options: argparse.Namespace) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from vedette.agent.app import Agent
+    from vedette.agent.app import serve
     from vedette.agent.outbox import OutboxInUse
     from vedette.wire.iothub import DialectError
 
     local = _load(options)
     try:
-        asyncio.run(Agent(local).run())
+        serve(local)
     except (DialectError, OutboxInUse) as error:
         raise UsageError(str(error)) from None
     return 0

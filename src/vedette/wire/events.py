@@ -48,6 +48,7 @@ __all__ = [
     "FileSystem",
     "FirewallConfiguration",
     "FirewallRule",
+    "Gap",
     "HardwareDevice",
     "Heartbeat",
     "Kind",
@@ -119,11 +120,29 @@ class Statistics(Payload, frozen=True, kw_only=True):
 
     name: Annotated[str, doc("The collector, or the part of the agent, that is spoken of.")]
     events: Annotated[tuple[Outcome, ...], doc("The outcomes that occurred.")] = ()
-    cpu_seconds: Annotated[float | None, doc("Processor time of the agent in the cycle.", "seconds")] = None
+    cpu_seconds: Annotated[
+        float | None, doc("Processor time in the cycle: of the collector, or of the whole agent.", "seconds")
+    ] = None
     resident_bytes: Annotated[UInt | None, doc("Resident memory of the agent now.", "bytes")] = None
     queue_messages: Annotated[UInt | None, doc("Messages in the outbox now.")] = None
     queue_bytes: Annotated[UInt | None, doc("Their size.", "bytes")] = None
     metered_units: Annotated[UInt | None, doc("Metered messages spent in the cycle.")] = None
+    shed_seconds: Annotated[
+        float | None,
+        doc("How long the collector had to rest in the cycle, for `Agent_MaxCpuPercent`.", "seconds"),
+    ] = None
+
+
+@event_type("Gap", category=Category.TRIGGERED, kind=Kind.DIAGNOSTIC)
+class Gap(Payload, frozen=True, kw_only=True):
+    """Which events are held back from now on because the day's units run short: silence that is meant.
+
+    They are counted on meanwhile, as far as the caches reach, and sent later. No priorities: it is over.
+    """
+
+    priorities: Annotated[tuple[str, ...], doc("The priorities that are held back now.")] = ()
+    daily_units: Annotated[UInt, doc("The cap in force: `Agent_DailyMessageUnits`.", "messages")]
+    spent_units: Annotated[UInt, doc("Metered messages of this day, sent or waiting.", "messages")]
 
 
 @event_type(

@@ -91,13 +91,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Packed(msgspec.Struct, frozen=True):
-    """A message ready for the outbox. `units` is what the real service would meter."""
+    """A message ready for the outbox. `units` is what the real service would meter.
+
+    bag: its encoded property bag, if that is not the one of this module's format.
+    """
 
     message_id: str
     body: bytes
     events: int
     hits: int
     units: int
+    bag: str = ""
+
+    @property
+    def properties(self) -> str:
+        """The encoded property bag, for the end of its topic."""
+        return self.bag or message_properties(self.message_id)
 
 
 _encoder = msgspec.json.Encoder()

@@ -86,6 +86,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.field(default=204_800, name="IothubModule_MaxMessageSize")
     )
 
+    daily_units: Annotated[
+        int,
+        bounded(
+            "Metered messages (of 4 KB) sent in a day, UTC; 0: no cap. As they run short, Low gives way "
+            "first, then Medium: their events are counted on and sent when there are units again.",
+            0,
+            1_000_000_000,
+            "messages",
+        ),
+    ] = msgspec.field(default=0, name="Agent_DailyMessageUnits")
+    max_cpu: Annotated[
+        int,
+        bounded(
+            "Share of one core that the agent may take, averaged over a minute; 0: no limit. Beyond it the "
+            "most expensive collector rests until it is calm again.",
+            0,
+            6_400,
+            "percent",
+        ),
+    ] = msgspec.field(default=5, name="Agent_MaxCpuPercent")
+
     process_disabled: Annotated[bool, doc("Switches the process collector off.")] = msgspec.field(
         default=False, name="Process_Disabled"
     )

@@ -7,7 +7,7 @@ to the outbox: what the outbox drops later is recorded under its own name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +32,26 @@ class Gauges(NamedTuple):
     metered_units: int = 0
 
 
-class StatisticsCollector(PeriodicCollector):
-    """One event for each collector that had an outcome in the cycle, and one for the agent.
+class Use(NamedTuple):
+    """Seconds of a collector since the agent started: of processor time, and of rest that it had to take."""
 
-    gauges: asked once a cycle. processor: seconds of processor time of this process. clock: Unix seconds.
+    cpu: float = 0.0
+    shed: float = 0.0
+
+    def since(self, before: Use) -> Use:
+        """What has been added, to the millisecond."""
+        return Use(round(self.cpu - before.cpu, 3), round(self.shed - before.shed, 3))
+
+
+def _unknown() -> Mapping[str, Use]:
+    return {}
+
+
+class StatisticsCollector(PeriodicCollector):
+    """One event for each collector that had an outcome or was at work in the cycle, and one for the agent.
+
+    gauges, uses (by collector): asked once a cycle. processor: seconds of processor time of this process.
+    clock: Unix seconds.
     """
 
     name = "Statistics"
@@ -45,10 +61,13 @@ class StatisticsCollector(PeriodicCollector):
         self,
         gauges: Callable[[], Gauges] = Gauges,
         *,
+        uses: Callable[[], Mapping[str, Use]] = _unknown,
         processor: Callable[[], float] = time.process_time,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._gauges = gauges
+        self._uses = uses
+        self._told_uses: Mapping[str, Use] = {}
         self._processor = processor
         self._clock = clock
         self._settings = Settings()
@@ -97,16 +116,11 @@ class StatisticsCollector(PeriodicCollector):
         """The outcomes since the last cycle, by name, and the agent's own figures."""
         now = self._clock()
         tallies, self._tallies = self._tallies, {}
-        told = [
-            Statistics(
-                name=name,
-                events=tuple(
-                    Outcome(description=loss.reason, hit_count=loss.hits, events=loss.events)
-                    for loss in tally.take()
-                ),
-            )
-            for name, tally in sorted(tallies.items())
-        ]
+        uses, before = self._uses(), self._told_uses
+        self._told_uses = uses
+        used = {name: use.since(before.get(name, Use())) for name, use in uses.items()}
+        names = tallies.keys() | {name for name, use in used.items() if any(use)}
+        told = [_told(name, tallies.get(name), used.get(name, Use())) for name in sorted(names)]
         return Collected([Event(payload, now) for payload in (*told, self._agent())], self._lost.take())
 
     async def stop(self) -> Collected:
@@ -126,6 +140,18 @@ class StatisticsCollector(PeriodicCollector):
             queue_bytes=gauges.queue_bytes,
             metered_units=spent[1],
         )
+
+
+def _told(name: str, tally: Losses | None, use: Use) -> Statistics:
+    return Statistics(
+        name=name,
+        events=tuple(
+            Outcome(description=loss.reason, hit_count=loss.hits, events=loss.events)
+            for loss in (tally.take() if tally else [])
+        ),
+        cpu_seconds=use.cpu or None,
+        shed_seconds=use.shed or None,
+    )
 
 
 def resident_bytes() -> int:
