@@ -50,6 +50,7 @@ HUB_ONLY = {
     "rich",
     "sqlalchemy",
     "uvicorn",
+    "websockets",
 }
 
 
