@@ -10,13 +10,14 @@ from vedette.agent.sources import bpf
 from vedette.wire.twin import ProcessMode, Settings
 
 
-def by_source(settings: Settings | None = None) -> dict[str, Finding]:
-    return {finding.source: finding for finding in probe(settings)}
+def by_source(settings: Settings | None = None, collector: str = "Process") -> dict[str, Finding]:
+    return {finding.source: finding for finding in probe(settings) if finding.collector == collector}
 
 
-def test_one_source_at_most_is_used():
-    """Whatever the machine offers, the collector takes one."""
-    used = [finding for finding in probe() if finding.used]
+@pytest.mark.parametrize("collector", ["Process", "NetworkActivity"])
+def test_one_source_at_most_is_used(collector: str):
+    """Whatever the machine offers, a collector takes one."""
+    used = [finding for finding in by_source(collector=collector).values() if finding.used]
     assert len(used) <= 1
     assert all(finding.available for finding in used)
 
@@ -51,3 +52,22 @@ class TestOnThisKernel:
         assert not found["eBPF"].available
         assert "run a newer kernel; run a kernel built with CONFIG_DEBUG_INFO_BTF=y" in found["eBPF"].remedy
         assert found["netlink process connector"].used
+
+
+class TestNetworkActivity:
+    pytestmark = needs_bpf
+
+    def test_the_ways_are_tried_on_a_device(self):
+        """The first that works is used; of the others is told why not."""
+        found = by_source(collector="NetworkActivity")
+        assert list(found) == ["eBPF by tcx", "eBPF by packet socket", *list(found)[2:]]
+        assert [finding.used for finding in found.values()].count(True) == 1
+        others = [finding for finding in found.values() if finding.available and not finding.used]
+        assert all("is better" in finding.detail for finding in others)
+
+    def test_without_libbpf_the_capture_is_used(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        """And the remedy is told."""
+        monkeypatch.setattr(bpf, "BTF", tmp_path / "vmlinux")
+        found = by_source(collector="NetworkActivity")
+        assert found["packet capture"].used
+        assert "CONFIG_DEBUG_INFO_BTF" in found["eBPF by tcx"].remedy
