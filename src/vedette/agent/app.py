@@ -35,6 +35,7 @@ from vedette.agent.collectors.statistics import Gauges, StatisticsCollector, Use
 from vedette.agent.collectors.system_information import SystemInformationCollector
 from vedette.agent.dialect import Plan, Traffic, dialect_of
 from vedette.agent.governor import Processor, Verdict
+from vedette.agent.notify import keep_watch, notify
 from vedette.agent.outbox import Outbox
 from vedette.agent.roster import Batch, Roster, Status
 from vedette.agent.schedule import Schedule
@@ -127,7 +128,10 @@ class Agent:
             tasks.create_task(self._uplink.run())
             sending = tasks.create_task(self._send_when_due())
             looking = tasks.create_task(self._look_after_processor())
+            watching = tasks.create_task(keep_watch())
+            notify("READY=1")
             await self._stop.wait()
+            notify("STOPPING=1")
             # Stop order: no more sends by the clock; collectors, whose last cycle goes into the outbox;
             # the uplink, which has a moment to empty it; the outbox.
             sending.cancel()
@@ -135,6 +139,7 @@ class Agent:
             async with self._turn:
                 self._keep(await self._roster.stop(), self._plan.timers)
             await self._uplink.close(DRAIN_S)
+            watching.cancel()
         self._outbox.close()
 
     def stop(self) -> None:
