@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -124,7 +125,10 @@ def _create_private(url: URL) -> None:
     """Make the file its owner's alone before there is a key in it; SQLite's other files take its mode."""
     if not url.database or url.database == ":memory:":
         raise RegistryError("registry: SQLite needs a file, several connections share it")
-    os.close(os.open(url.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    # Never opened where it exists: closing any descriptor of it drops all locks that SQLite holds on it in
+    # this process (POSIX), and another process would then take the log of its writes away.
+    with suppress(FileExistsError):
+        os.close(os.open(url.database, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
