@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from vedette.hub.registry.records import CHANGES_PAGE, Change, ChangesLost
-from vedette.hub.registry.schema import BEGIN
+from vedette.hub.registry.schema import BEGIN, NONE
 
 
 class ChangeFeed:
-    """Changes as they come, for one reader. Costs one PRAGMA where nothing was written.
+    """Changes as they come, for one reader. Costs one PRAGMA where nothing was written, or a query.
 
     Not safe for several threads at a time.
     """
@@ -22,13 +22,17 @@ class ChangeFeed:
         self._changes = changes
         self._last_change = last_change
         # SQLite counts, for each connection, the commits of all others: so this one does nothing else.
-        self._connection = engine.execution_options(**{BEGIN: ""}).connect()
-        self._stir: Callable[[], object] = self._data_version if engine.dialect.name == "sqlite" else object
+        self._watching: Connection | None = None
+        if engine.dialect.name == "sqlite":
+            self._watching = engine.execution_options(**{BEGIN: NONE}).connect()
         self._stirred = self._stir()
         self._seq = last_change()
 
-    def _data_version(self) -> object:
-        return self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+    def _stir(self) -> object:
+        """A value that is another one after any commit; elsewhere than on SQLite, always."""
+        if self._watching is None:
+            return object()
+        return self._watching.exec_driver_sql("PRAGMA data_version").scalar_one()
 
     def poll(self) -> Sequence[Change]:
         """Changes since the last call, or the first of them: call again soon.
@@ -51,4 +55,5 @@ class ChangeFeed:
 
     def close(self) -> None:
         """Give the connection back."""
-        self._connection.close()
+        if self._watching is not None:
+            self._watching.close()

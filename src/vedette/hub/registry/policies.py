@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from vedette.hub.registry.rows import new_key
-from vedette.hub.registry.schema import Base
+from vedette.hub.registry.schema import Base, Secret
 
 
 class Right(Flag):
@@ -39,8 +39,8 @@ class PolicyRow(Base):
     __tablename__ = "policies"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    primary_key: Mapped[str]
-    secondary_key: Mapped[str]
+    primary_key: Mapped[Secret]
+    secondary_key: Mapped[Secret]
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from vedette.hub.registry.records import Change, Device, UnknownIdentity
-from vedette.hub.registry.schema import ChangeRow, IdentityRow, TwinRow
+from vedette.hub.registry.schema import BEGIN, WRITE, ChangeRow, IdentityRow, TwinRow
 from vedette.hub.registry.twins import Twin
 from vedette.wire.iothub import Identity, valid_id
 
@@ -38,8 +38,8 @@ def is_identity(identity: Identity) -> ColumnElement[bool]:
 
 
 def identity_row(session: Session, identity: Identity) -> IdentityRow:
-    """Its record, locked for writing where the database locks rows. Raises UnknownIdentity."""
-    row = session.get(IdentityRow, key_of(identity), with_for_update=True)
+    """Its record, locked if the session writes and the database locks rows. Raises UnknownIdentity."""
+    row = session.get(IdentityRow, key_of(identity), with_for_update=_writes(session))
     if row is None:
         raise UnknownIdentity(f"{identity.client_id}: no such device or module")
     return row
@@ -47,10 +47,15 @@ def identity_row(session: Session, identity: Identity) -> IdentityRow:
 
 def twin_row(session: Session, identity: Identity) -> TwinRow:
     """Its twin, locked likewise. Raises UnknownIdentity."""
-    row = session.get(TwinRow, key_of(identity), with_for_update=True)
+    row = session.get(TwinRow, key_of(identity), with_for_update=_writes(session))
     if row is None:
         raise UnknownIdentity(f"{identity.client_id}: no such device or module")
     return row
+
+
+def _writes(session: Session) -> bool:
+    """True if the session's transaction is for writing."""
+    return BEGIN in session.connection().get_execution_options()
 
 
 def family(session: Session, identity: Identity) -> Sequence[Identity]:
@@ -58,7 +63,9 @@ def family(session: Session, identity: Identity) -> Sequence[Identity]:
     if identity.module_id:
         return [identity]
     modules = session.scalars(
-        select(IdentityRow.module_id).where(IdentityRow.device_id == identity.device_id)
+        select(IdentityRow.module_id)
+        .where(IdentityRow.device_id == identity.device_id)
+        .order_by(IdentityRow.module_id)
     )
     return [Identity(identity.device_id, module) for module in modules]
 
@@ -71,12 +78,15 @@ def announce(session: Session, identities: Sequence[Identity]) -> None:
 
 def log_change(session: Session, identity: Identity, version: int, patch: str | None) -> None:
     """Note what gateways have to act on; the log keeps its length."""
-    seq = session.scalar(
-        insert(ChangeRow)
-        .values(device_id=identity.device_id, module_id=identity.module_id, version=version, patch=patch)
-        .returning(ChangeRow.seq)
+    how = session.connection().get_execution_options().get(BEGIN)
+    assert how == WRITE, "changes are numbered by one writer after the other"
+    seq = (session.scalar(select(func.max(ChangeRow.seq))) or 0) + 1
+    session.execute(
+        insert(ChangeRow).values(
+            seq=seq, device_id=identity.device_id, module_id=identity.module_id, version=version, patch=patch
+        )
     )
-    session.execute(delete(ChangeRow).where(ChangeRow.seq <= (seq or 0) - CHANGES_KEPT))
+    session.execute(delete(ChangeRow).where(ChangeRow.seq <= seq - CHANGES_KEPT))
 
 
 def device_of(row: IdentityRow, *, enabled: bool | None = None) -> Device:

@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from sqlalchemy import (
     URL,
+    BigInteger,
     Connection,
     Engine,
     ForeignKeyConstraint,
     Index,
+    Integer,
     create_engine,
     event,
+    insert,
     make_url,
     select,
+    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from vedette.hub.registry.migrate import SEALED_SINCE, migrate, revision
 from vedette.hub.registry.records import RegistryError
-
-SCHEMA_VERSION = 1
+from vedette.hub.registry.vault import PROBE, Sealed, Vault
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another process. A write takes milliseconds, most of them fsync."""
 
+WRITERS_LOCK = 0x7665_6465_7474_65
+"""PostgreSQL's advisory lock that writers take one after the other: "vedette" as a number."""
+
+Secret = Annotated[str, mapped_column(Sealed)]
+"""A column's type for what has to be unreadable in the database."""
+
+Number = BigInteger().with_variant(Integer(), "sqlite")
+"""A row number that lasts; SQLite counts only plain integers up by itself."""
+
 
 class Base(DeclarativeBase):
-    """Declarative base of the tables below."""
+    """Declarative base of the tables. A new table is only declared; for a new column see `migrate`."""
 
 
-class Meta(Base):
-    """One row: which version of this schema the database holds."""
+class SealingRow(Base):
+    """One row: a known text, sealed, that tells whether the key file at hand is the right one."""
 
-    __tablename__ = "meta"
+    __tablename__ = "sealing"
 
-    schema_version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    probe: Mapped[str] = mapped_column(Sealed, primary_key=True)
 
 
 class IdentityRow(Base):
@@ -50,8 +65,8 @@ class IdentityRow(Base):
 
     device_id: Mapped[str] = mapped_column(primary_key=True)
     module_id: Mapped[str] = mapped_column(primary_key=True)
-    primary_key: Mapped[str]
-    secondary_key: Mapped[str]
+    primary_key: Mapped[Secret]
+    secondary_key: Mapped[Secret]
     enabled: Mapped[bool]
     etag: Mapped[str]
     created: Mapped[float]
@@ -79,7 +94,10 @@ class TwinRow(Base):
 
 
 class ChangeRow(Base):
-    """What gateways have to act on. patch: JSON; null where the identity itself changed."""
+    """What gateways have to act on. patch: JSON; null where the identity itself changed.
+
+    seq: without gaps, in the order of the commits, so that a reader that has seen one has seen all before.
+    """
 
     __tablename__ = "changes"
     __table_args__ = (
@@ -87,38 +105,96 @@ class ChangeRow(Base):
         {"sqlite_autoincrement": True},  # a number is never given twice, even after a trim
     )
 
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=True)
     device_id: Mapped[str]
     module_id: Mapped[str]
     version: Mapped[int]
     patch: Mapped[str | None]
 
 
+class TokenRow(Base):
+    """An API token. digest: SHA-256 of its secret, hexadecimal. created, expires: Unix seconds."""
+
+    __tablename__ = "tokens"
+
+    token_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[int]
+    digest: Mapped[str]
+    created: Mapped[float]
+    expires: Mapped[float | None]
+
+
+class AuditRow(Base):
+    """One change of the registry and who made it. time: Unix seconds. detail: JSON."""
+
+    __tablename__ = "audit"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's way
+
+    seq: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=True)
+    time: Mapped[float]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[str]
+
+
 BEGIN = "begin"
-"""Execution option: the statement that opens a transaction on SQLite; empty for none (autocommit)."""
+"""Execution option: how a transaction opens. Absent: for reading; WRITE: one writer after the other; SHARED:
+for writing rows that no other writer depends on; NONE: no transaction (autocommit)."""
+
+WRITE, SHARED, NONE = "write", "shared", "none"
 
 
-def open_engine(url: str) -> Engine:
-    """Connect, and create what is missing. Raises RegistryError if a newer version wrote the database."""
-    parsed = make_url(url)
-    sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite:
-        _create_private(parsed)
+def open_engine(url: str, key_file: Path | None = None) -> Engine:
+    """Connect, bring the schema up to date, and unlock the keys.
+
+    key_file: None for the one beside a SQLite database. Raises RegistryError if the database cannot be
+    reached, a newer version wrote it, or its keys are sealed with another file.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise RegistryError("registry: the URL cannot be read") from None
     # Parameters hold keys; errors are logged.
-    engine = create_engine(parsed, hide_parameters=True)
-    if sqlite:
+    if parsed.get_backend_name() == "sqlite":
+        _create_private(parsed)
+        engine = create_engine(parsed, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    with Session(engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})) as session, session.begin():
-        Base.metadata.create_all(session.connection())
-        version = session.scalar(select(Meta.schema_version))
-        if version is None:
-            session.add(Meta(schema_version=SCHEMA_VERSION))
-        elif version != SCHEMA_VERSION:
-            raise RegistryError(
-                f"registry: schema version {version}, this program knows {SCHEMA_VERSION}; use the newer one"
-            )
+        key_file = key_file or Path(str(parsed.database)).with_suffix(".key")
+    elif parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+pg8000")
+        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True)
+        event.listen(engine, "begin", _begin_postgresql)
+    else:
+        raise RegistryError(f"registry: {parsed.get_backend_name()} is not known; sqlite and postgresql are")
+    if key_file is None:
+        raise RegistryError("registry: PostgreSQL needs a key file, the same on every host")
+    try:
+        _prepare(engine, key_file)
+    except (OperationalError, InterfaceError) as error:
+        engine.dispose()
+        raise RegistryError(f"registry: the database cannot be used: {error.orig}") from None
+    except RegistryError:
+        engine.dispose()
+        raise
     return engine
+
+
+def _prepare(engine: Engine, key_file: Path) -> None:
+    """Migrate in one transaction, which waits for another hub's that is at it."""
+    with engine.execution_options(**{BEGIN: WRITE}).connect() as connection, connection.begin():
+        before = revision(connection)
+        vault = Vault.load(key_file, create=before < SEALED_SINCE)
+        vault.attach(engine.dialect)
+        migrate(connection, Base.metadata)
+        if not before:
+            connection.execute(insert(SealingRow).values(probe=PROBE))
+        connection.execute(select(SealingRow.probe)).all()  # opens the probe
+    if "" < before < SEALED_SINCE and engine.dialect.name == "sqlite":
+        with engine.execution_options(**{BEGIN: NONE}).connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # plain keys are in the old log
 
 
 def _create_private(url: URL) -> None:
@@ -139,12 +215,20 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",  # a key that was handed out survives power loss
         "foreign_keys = ON",
+        "secure_delete = ON",  # what was a key is overwritten
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock first (IMMEDIATE): what it then reads cannot be outdated when it writes.
-    statement = connection.get_execution_options().get(BEGIN, "BEGIN")
-    if statement:
-        connection.exec_driver_sql(statement)
+    how = connection.get_execution_options().get(BEGIN)
+    if how != NONE:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if how else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # Writers commit in the order in which they got this lock: so numbers of changes, given under it, never
+    # come to a reader out of order, which a sequence's would; and no two wait for each other's rows.
+    if connection.get_execution_options().get(BEGIN) == WRITE:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITERS_LOCK})

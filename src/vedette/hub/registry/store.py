@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
+from vedette.hub.registry.audit import watch
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet
 from vedette.hub.registry.policies import Policies
@@ -41,7 +43,16 @@ from vedette.hub.registry.rows import (
     twin_of,
     twin_row,
 )
-from vedette.hub.registry.schema import BEGIN, ChangeRow, IdentityRow, TwinRow, open_engine
+from vedette.hub.registry.schema import (
+    BEGIN,
+    SHARED,
+    WRITE,
+    ChangeRow,
+    IdentityRow,
+    TwinRow,
+    open_engine,
+)
+from vedette.hub.registry.tokens import Tokens
 from vedette.hub.registry.twins import Twin, checked, encode_section, merge
 from vedette.wire.iothub import Identity
 
@@ -52,13 +63,17 @@ MAX_PAGE = 1_000
 class Registry:
     """The registry at a database URL, such as `sqlite:////var/lib/vedette/registry.db`.
 
-    Raises RegistryError if the database was written by a newer version.
+    key_file: seals the keys in it; None for the one beside a SQLite database. Raises RegistryError if the
+    database cannot be reached, was written by a newer version, or is sealed with another key file.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
-        self._read = sessionmaker(self._engine)
-        self._write = sessionmaker(self._engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"}))
+    def __init__(self, url: str, key_file: Path | None = None) -> None:
+        self._engine = open_engine(url, key_file)
+        self._read = sessionmaker(_steady(self._engine))
+        self._write = sessionmaker(self._engine.execution_options(**{BEGIN: WRITE}))
+        self._shared = sessionmaker(self._engine.execution_options(**{BEGIN: SHARED}))
+        watch(self._write)
+        self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
         self.policies = Policies(self._read, self._write)
 
@@ -145,7 +160,7 @@ class Registry:
     def patch_reported(self, identity: Identity, patch: Mapping[str, Any]) -> Twin:
         """Merge a patch into the reported properties. Raises TwinError, UnknownIdentity."""
         kept = checked(patch)
-        with self._write.begin() as session:
+        with self._shared.begin() as session:
             row = twin_row(session, identity)
             row.reported = encode_section(merge(msgspec.json.decode(row.reported), kept))
             row.reported_version += 1
@@ -159,7 +174,7 @@ class Registry:
 
     def set_subscriptions(self, identity: Identity, filters: Collection[str]) -> None:
         """Replace the kept topic filters. Raises UnknownIdentity."""
-        with self._write.begin() as session:
+        with self._shared.begin() as session:
             identity_row(session, identity).subscriptions = msgspec.json.encode(sorted(filters)).decode()
 
     def record(self, gateway: str, activity: Mapping[Identity, Activity]) -> None:
@@ -167,8 +182,8 @@ class Registry:
 
         A gateway says "not connected" only of identities that it held itself: a device may have moved on.
         """
-        with self._write.begin() as session:
-            for identity, seen in activity.items():
+        with self._shared.begin() as session:
+            for identity, seen in sorted(activity.items()):  # as all writers: no two wait for each other
                 where = [is_identity(identity)]
                 if not seen.connected:
                     where.append(IdentityRow.gateway == gateway)
@@ -200,3 +215,12 @@ class Registry:
     def feed(self) -> ChangeFeed:
         """The changes from now on."""
         return ChangeFeed(self._engine, self.changes, self.last_change)
+
+
+def _steady(engine: Engine) -> Engine:
+    """Readers that see one state throughout a transaction, as SQLite's always do."""
+    return (
+        engine
+        if engine.dialect.name == "sqlite"
+        else engine.execution_options(isolation_level="REPEATABLE READ")
+    )

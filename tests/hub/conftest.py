@@ -1,0 +1,43 @@
+"""Databases that a registry may be in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from postgres import USER, cluster, connect, programs
+
+
+@pytest.fixture(scope="session")
+def postgresql_port() -> Iterator[int]:
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL server here")
+    with cluster(found) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def new_database(postgresql_port: int) -> Callable[[], str]:
+    """Makes an empty database and returns its URL."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        name = f"registry{next(numbers)}"
+        connection = connect(postgresql_port)
+        connection.run(f"CREATE DATABASE {name}")
+        connection.close()
+        return f"postgresql://{USER}@127.0.0.1:{postgresql_port}/{name}"
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A registry's URL, on either database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.db'}"
+    made: str = request.getfixturevalue("new_database")()
+    return made
