@@ -11,7 +11,8 @@ from urllib.parse import quote
 import httpx
 
 from gateway_rig import HOST, Rig, pki, running
-from vedette.hub.api import iothub, service
+from vedette.hub.api import downlink, iothub, service
+from vedette.hub.gateway import websocket
 from vedette.hub.https import Https
 from vedette.wire.iothub import signature
 
@@ -24,6 +25,8 @@ class ServiceRig:
         self.registry = rig.registry
         application = service.build(lambda: "")
         application.include_router(iothub.router(rig.registry, [HOST]))
+        application.include_router(downlink.router(rig.registry, rig.gateway, [HOST]))
+        application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
         self.https = Https(application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key)
         self.client: httpx.AsyncClient
 

@@ -1,6 +1,7 @@
 """A module client made of the official SDK, driven by JSON lines. Runs in the SDK's own environment.
 
-Arguments: connection string, path of the authority's certificate, port. Input: one `{"do": …, "with": […]}` a
+Arguments: connection string, path of the authority's certificate, port, and `websockets` for MQTT over
+WebSocket. A connection string without a module makes a device client. Input: one `{"do": …, "with": […]}` a
 line. Output: one `{"event": …, …}` a line, the outcome of a command or something that came by itself.
 """
 
@@ -10,10 +11,11 @@ import threading
 import time
 
 import paho.mqtt.client
-from azure.iot.device import IoTHubModuleClient, Message
+from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse
 from azure.iot.device.exceptions import ClientError, NoConnectionError
 
 connection_string, authority, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+websockets = sys.argv[4:] == ["websockets"]
 
 
 mouth = threading.Lock()
@@ -29,7 +31,7 @@ connect_to = paho.mqtt.client.Client.connect
 
 
 def connect_to_our_port(self, host, port_, keepalive):
-    assert port_ == 8883
+    assert port_ == (443 if websockets else 8883)
     return connect_to(self, host, port, keepalive)
 
 
@@ -38,8 +40,12 @@ paho.mqtt.client.Client.connect = lambda self, host, port, keepalive: connect_to
 )
 
 with open(authority) as file:
-    client = IoTHubModuleClient.create_from_connection_string(
-        connection_string, server_verification_cert=file.read(), connection_retry_interval=1
+    kind = IoTHubModuleClient if "ModuleId=" in connection_string else IoTHubDeviceClient
+    client = kind.create_from_connection_string(
+        connection_string,
+        server_verification_cert=file.read(),
+        connection_retry_interval=1,
+        websockets=websockets,
     )
 client.on_connection_state_change = lambda: say("connection", connected=client.connected)
 
@@ -47,6 +53,26 @@ client.on_connection_state_change = lambda: say("connection", connected=client.c
 def listen():
     """Subscribe to desired changes; the SDK connects for it."""
     client.on_twin_desired_properties_patch_received = lambda patch: say("desired", patch=patch)
+
+
+def serve_methods():
+    """Answer direct methods with their own payload; the SDK connects and subscribes for it."""
+
+    def answer(request):
+        say("method", name=request.name, payload=request.payload)
+        client.send_method_response(MethodResponse.create_from_method_request(request, 201, request.payload))
+
+    client.on_method_request_received = answer
+
+
+def hear_messages():
+    """Say what messages come; the SDK connects and subscribes for it."""
+    client.on_message_received = lambda message: say(
+        "message",
+        body=message.data.decode(),
+        id=message.message_id,
+        properties=message.custom_properties,
+    )
 
 
 def send(text, properties, message_id):
@@ -62,6 +88,8 @@ def send(text, properties, message_id):
 COMMANDS = {
     "connect": client.connect,
     "listen": listen,
+    "serve methods": serve_methods,
+    "hear messages": hear_messages,
     "send": send,
     "twin": client.get_twin,
     "report": client.patch_twin_reported_properties,

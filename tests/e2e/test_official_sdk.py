@@ -1,55 +1,14 @@
 """The official Python device SDK as a module client of our gateway: an independent judge of the dialect."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sdk_venv import CannotInstall, interpreter
+from sdk_client import PATIENCE_S, Sdk, sdk_client
 
-from gateway_rig import DEVICE, HOST, MODULE, Rig, pki, running
+from gateway_rig import DEVICE, HOST, MODULE, Rig, running
 from vedette.wire.iothub import ConnectionString
-
-PATIENCE_S = 20.0
-
-
-class Sdk:
-    """The subprocess that the SDK runs in."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self._kept: list[dict[str, Any]] = []
-
-    async def event(self, name: str) -> dict[str, Any]:
-        """The next event of that name; others are kept for later."""
-        for said in self._kept:
-            if said["event"] == name:
-                self._kept.remove(said)
-                return said
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
-            while line := await self.process.stdout.readline():
-                said = json.loads(line)
-                if said["event"] == name:
-                    return said
-                self._kept.append(said)
-        raise AssertionError(f"the SDK ended before {name}")
-
-    async def do(self, name: str, *arguments: Any) -> dict[str, Any]:
-        """The outcome of a call."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": name, "with": arguments}).encode() + b"\n")
-        return await self.event(name)
-
-
-@pytest.fixture(scope="session")
-def sdk_python() -> Path:
-    try:
-        return interpreter()
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture
@@ -61,24 +20,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def sdk(rig: Rig, sdk_python: Path) -> AsyncIterator[Sdk]:
     connection = ConnectionString(HOST, MODULE, rig.device().primary_key).format()
-    process = await asyncio.create_subprocess_exec(
-        sdk_python,
-        Path(__file__).parent / "sdk_module.py",
-        connection,
-        pki().ca,
-        str(rig.gateway.port),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    yield Sdk(process)
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
+    async with sdk_client(sdk_python, connection, rig.gateway.port) as made:
+        yield made
 
 
 async def test_a_module_lives_its_life(rig: Rig, sdk: Sdk):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk_venv import CannotInstall, interpreter
+from sdk_client import sdk_client
 
-from gateway_rig import DEVICE, MODULE, pki
+from gateway_rig import DEVICE, HOST, MODULE, pki
 from service_rig import ServiceRig, serving
-from vedette.wire.iothub import Identity
+from vedette.wire.iothub import ConnectionString, Identity
 
 PATIENCE_S = 30.0
 KEYS = ["MDEyMzQ1Njc4OWFiY2RlZg==", "ZmVkY2JhOTg3NjU0MzIxMA=="]
@@ -43,14 +43,6 @@ class Service:
         """The HTTP status of a call that fails."""
         said = await self.call(name, *arguments)
         return said["status"]
-
-
-@pytest.fixture(scope="session")
-def sdk_python() -> Path:
-    try:
-        return interpreter()
-    except CannotInstall as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture
@@ -199,3 +191,34 @@ async def test_statistics_count_devices(service: Service):
         "disabled_device_count": 1,
     }
     assert await service.do("get_service_statistics") == {"connected_device_count": 0}
+
+
+async def test_a_method_reaches_a_module_and_its_answer_returns(
+    hub: ServiceRig, service: Service, sdk_python: Path
+):
+    """Both ends are official SDKs; the device's comes by WebSocket."""
+    method = {"model": "CloudToDeviceMethod", "method_name": "restart", "payload": {"in": [1, None]}}
+    assert await service.status("invoke_device_module_method", "pump", "vedette", method) == 404
+    connection = ConnectionString(HOST, MODULE, hub.rig.device().primary_key).format()
+    async with sdk_client(sdk_python, connection, hub.https.port, "websockets") as device:
+        assert "error" not in await device.do("serve methods")
+        waiting = {**method, "connect_timeout_in_seconds": 10, "response_timeout_in_seconds": 10}
+        answer = await service.do("invoke_device_module_method", "pump", "vedette", waiting)
+        assert answer == {"status": 201, "payload": {"in": [1, None]}}
+        assert (await device.event("method"))["name"] == "restart"
+
+
+async def test_a_message_reaches_a_device(hub: ServiceRig, sdk_python: Path):
+    """By our own POST; the official device SDK reads it with its properties and acknowledges it."""
+    connection = ConnectionString(HOST, DEVICE, hub.rig.device(DEVICE).primary_key).format()
+    headers = {"iothub_messageid": "id/1", "iothub_app_colour": "deep blue", "iothub_expiry": "60"}
+    async with sdk_client(sdk_python, connection, hub.rig.gateway.port) as device:
+        assert "error" not in await device.do("hear messages")
+        sent = await hub.ask("POST", "/devices/pump/messages/devicebound", {"a": 1}, **headers)
+        assert (sent.status_code, sent.headers["iothub-messageid"]) == (202, "id/1")
+        came = await device.event("message")
+        assert (json.loads(came["body"]), came["id"]) == ({"a": 1}, "id/1")
+        assert came["properties"]["colour"] == "deep blue"
+        async with asyncio.timeout(PATIENCE_S):
+            while hub.registry.messages.news(0)[1]:
+                await asyncio.sleep(0.01)

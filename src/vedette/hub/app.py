@@ -8,8 +8,8 @@ import signal
 
 import uvloop
 
-from vedette.hub.api import iothub, service
-from vedette.hub.gateway import Gateway
+from vedette.hub.api import downlink, iothub, service
+from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance
@@ -45,6 +45,8 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await gateway.start(settings.bind, settings.mqtt_port, server_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
     application.include_router(iothub.router(registry, settings.host_names))
+    application.include_router(downlink.router(registry, gateway, settings.host_names))
+    application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
     https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
     await https.start()
     log.info("hub listens on %s: MQTT %d, HTTPS %d", settings.bind, settings.mqtt_port, settings.https_port)

@@ -14,6 +14,12 @@ from fastapi import FastAPI
 CLOSE_S = 3
 """How long open requests may take to finish when the hub stops."""
 
+MAX_FRAME_BYTES = 294_912
+"""Of one WebSocket frame: the longest MQTT packet and some. A longer one closes the connection."""
+
+MAX_FRAMES = 8
+"""WebSocket frames that wait to be read."""
+
 KEEP_ALIVE_S = 30
 """How long a client's idle connection stays open."""
 
@@ -32,6 +38,11 @@ class Https(uvicorn.Server):
                 ssl_version=ssl.PROTOCOL_TLS_SERVER,
                 timeout_graceful_shutdown=CLOSE_S,
                 timeout_keep_alive=KEEP_ALIVE_S,
+                ws="websockets-sansio",
+                ws_max_size=MAX_FRAME_BYTES,
+                ws_max_queue=MAX_FRAMES,
+                ws_per_message_deflate=False,  # SDKs do without, and it would cost 64 KB a connection
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -348,7 +348,7 @@ async def test_a_client_that_does_not_read_is_cut_off(rig: Rig):
         (Publish("devices/other/messages/events/", b"", 1, 1), "topic: may not be published to"),
         (Publish("devices/pump/messages/events/", b"", 1, 1), "topic: may not be published to"),
         (Publish("$iothub/twin/PATCH/properties/desired/?$rid=1", b"", 0), "topic: may not be published to"),
-        (Publish("$iothub/twin/GET/", b""), "twin request: no $rid"),
+        (Publish("$iothub/twin/GET/", b""), "request: no $rid"),
         (Publish(MODULE.events_topic, b"", 2, 1), "PUBLISH: QoS 2 is not offered"),
     ],
 )

@@ -11,15 +11,18 @@ import logging
 import socket
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
 import msgspec
+from starlette.websockets import WebSocket
 
+from vedette.hub.gateway import websocket
 from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
+from vedette.hub.gateway.downlink import Answer, NotOnline
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.room import Room
@@ -128,6 +131,7 @@ class Gateway:
         self._sessions: dict[Identity, Session] = {}
         self._links: dict[asyncio.Task[None], Link] = {}
         self._activity: dict[Identity, float] = {}
+        self._awaited: defaultdict[Identity, set[asyncio.Future[None]]] = defaultdict(set)
         self._revocations = 0
         self._registry_faults: dict[str, Fault] = {}
         self._lake_fault = Fault(log, "lake")
@@ -160,8 +164,10 @@ class Gateway:
         self._threads = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
         await self.ask(self.registry.release, self._name)
         self._feed = await self.ask(self.registry.feed)
+        self._last_message = await self.ask(self.registry.messages.last)
         self._periodic = [
             asyncio.create_task(_repeat(POLL_INTERVAL_S, self._push_changes)),
+            asyncio.create_task(_repeat(POLL_INTERVAL_S, self._bring_messages)),
             asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_activity)),
         ]
         await self._server.start_serving()
@@ -216,6 +222,46 @@ class Gateway:
     def heard(self, identity: Identity) -> None:
         """Note that the identity is active."""
         self._activity[identity] = time.time()
+
+    async def serve_websocket(self, socket: WebSocket) -> None:
+        """Serve a client that came by WebSocket, to its end."""
+        await websocket.serve(socket, Link(self._open))
+
+    def subscribed(self, identity: Identity) -> None:
+        """Wake the direct methods that wait for this identity."""
+        for waiting in self._awaited.get(identity, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def call(
+        self, identity: Identity, name: str, payload: bytes, *, timeout: float, connect_timeout: float = 0
+    ) -> Answer:
+        """Have a client of this gateway run a direct method; times in seconds.
+
+        Raises NotOnline if it does not listen within `connect_timeout`, TimeoutError if it does not answer,
+        CallFailed.
+        """
+        session = await self._listening(identity, connect_timeout)
+        return await session.call(name, payload, timeout)
+
+    async def _listening(self, identity: Identity, timeout: float) -> Session:
+        """The session of an identity that listens for methods. Raises NotOnline."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            session = self._sessions.get(identity)
+            if session and session.hears_methods:
+                return session
+            arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._awaited[identity].add(arrival)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await arrival
+            except TimeoutError:
+                raise NotOnline(f"{identity.client_id}: is not connected, or hears no methods") from None
+            finally:
+                self._awaited[identity].discard(arrival)
+                if not self._awaited[identity]:
+                    del self._awaited[identity]
 
     def _open(self, link: Link) -> None:
         """A connection stands: one task serves it to its end."""
@@ -297,6 +343,7 @@ class Gateway:
             older.link.close(REPLACED)
         self._sessions[session.identity] = session
         self.heard(session.identity)
+        self.subscribed(session.identity)  # it may have kept its subscriptions
         silence = connect.keep_alive * KEEP_ALIVE_FACTOR or MAX_SILENCE_S
         session.link.limit_silence(min(silence, MAX_SILENCE_S))
         session.link.limit_life(int(claim.token.expiry) - time.time(), EXPIRED)
@@ -328,6 +375,15 @@ class Gateway:
                 await self._recheck(session)
             elif session:
                 session.push(change)
+
+    async def _bring_messages(self) -> None:
+        """Bring new cloud-to-device messages to the connections of their devices."""
+        with suppress(HubFault):  # logged; what is not sent now is sent on the next connection
+            news = await self.ask(self.registry.messages.news, self._last_message)
+            self._last_message, devices = news
+            for device_id in devices:
+                if session := self._sessions.get(Identity(device_id)):
+                    await session.bring_messages()
 
     async def _recheck(self, session: Session) -> None:
         """Close a connection unless it is younger than the change: the record that let it in still stands."""

@@ -16,17 +16,21 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
+from vedette.hub.gateway.downlink import Answer, Calls, Mailbox
 from vedette.hub.gateway.journal import Warnings
 from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.topics import (
     DESIRED_FILTER,
+    METHODS_FILTER,
     RESPONSE_FILTER,
     Events,
     ForbiddenTopic,
+    MethodAnswer,
     TwinGet,
     TwinReport,
     desired_topic,
+    hears_messages,
     may_subscribe,
     read_topic,
     response_topic,
@@ -93,6 +97,10 @@ class Hub(Protocol):
         """Note that the identity is active."""
         ...
 
+    def subscribed(self, identity: Identity) -> None:
+        """Note that the identity may listen for methods now."""
+        ...
+
 
 class _Slot:
     """One PUBLISH whose PUBACK is due, in its place in the order. packet_id 0: QoS 0, none is due."""
@@ -123,10 +131,13 @@ class Session:
         self._room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self._due: deque[_Slot] = deque()
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._calls = Calls(link)
+        self._mailbox = Mailbox(hub, link, self.identity)
 
     async def run(self) -> None:
         """Serve the connection until it ends. Its end has a reason, in `link.reason`."""
         try:
+            await self.bring_messages()
             while (packet := await self.link.receive()) is not None:
                 self._hub.heard(self.identity)
                 await self._serve(packet)
@@ -139,6 +150,8 @@ class Session:
         except Exception:
             log.exception("%s: session failed", self.link.peer)
             self.link.close(OUR_FAULT)
+        finally:
+            self._calls.end()
 
     async def settle(self) -> None:
         """Wait until every message that was received is durable, or is known not to be."""
@@ -149,6 +162,20 @@ class Session:
         if change.patch is not None and DESIRED_FILTER in self._subscriptions:
             body = msgspec.json.encode({**change.patch, "$version": change.version})
             self.link.send(Publish(desired_topic(change.version), body))
+
+    @property
+    def hears_methods(self) -> bool:
+        """True if the client waits for direct methods."""
+        return METHODS_FILTER in self._subscriptions
+
+    async def call(self, name: str, payload: bytes, timeout: float) -> Answer:
+        """Have the client run a direct method. Raises TimeoutError, CallFailed."""
+        return await self._calls.call(name, payload, timeout)
+
+    async def bring_messages(self) -> None:
+        """Send the messages that wait for a device, if it has subscribed to them. Raises HubFault."""
+        if not self.identity.module_id and hears_messages(self._subscriptions, self.identity):
+            await self._mailbox.bring()
 
     async def _serve(self, packet: Packet) -> None:
         match packet:
@@ -162,8 +189,10 @@ class Session:
                 self.link.send(Pingresp())
             case Disconnect():
                 self.link.close(DISCONNECTED)
+            case Puback(packet_id):
+                await self._mailbox.acknowledged(packet_id)
             case _:
-                pass  # PUBACK: what we send needs none
+                pass  # the server's table lets nothing else through
 
     async def _publish(self, packet: Publish) -> None:
         try:
@@ -182,6 +211,10 @@ class Session:
                 delivery = asyncio.create_task(self._deliver(inbound, slot, size))
                 self._deliveries.add(delivery)
                 delivery.add_done_callback(self._deliveries.discard)
+            case MethodAnswer(request_id, status):
+                self._due.append(slot)
+                self._calls.answered(request_id, status, packet.payload)
+                self._complete(slot)
             case _:
                 self._due.append(slot)
                 await self._answer(request, packet.payload)
@@ -239,6 +272,8 @@ class Session:
         await self._resubscribe(self._subscriptions | granted)
         codes = (min(qos, 1) if text in granted else FAILURE for text, qos in packet.filters)
         self.link.send(Suback(packet.packet_id, tuple(codes)))
+        self._hub.subscribed(self.identity)
+        await self.bring_messages()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         await self._resubscribe(self._subscriptions - set(packet.filters))

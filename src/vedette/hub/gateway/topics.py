@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 from urllib.parse import quote, unquote
 
@@ -9,18 +10,24 @@ import msgspec
 
 from vedette.wire.iothub import (
     METHOD_REQUEST,
+    METHOD_RESPONSE,
     TWIN_DESIRED,
     TWIN_GET,
     TWIN_REPORTED,
     TWIN_RESPONSE,
     Identity,
     decode_properties,
+    encode_properties,
     query_of,
 )
 
 DESIRED_FILTER = f"{TWIN_DESIRED}#"
 RESPONSE_FILTER = f"{TWIN_RESPONSE}#"
-_COMMON_FILTERS = frozenset({DESIRED_FILTER, RESPONSE_FILTER, f"{METHOD_REQUEST}#"})
+METHODS_FILTER = f"{METHOD_REQUEST}#"
+_COMMON_FILTERS = frozenset({DESIRED_FILTER, RESPONSE_FILTER, METHODS_FILTER})
+
+MAX_STATUS_DIGITS = 9
+"""Of a method's status: a 32-bit number that the client chooses."""
 
 
 class ForbiddenTopic(Exception):
@@ -45,7 +52,14 @@ class TwinReport(msgspec.Struct, frozen=True):
     request_id: str
 
 
-Request: TypeAlias = Events | TwinGet | TwinReport
+class MethodAnswer(msgspec.Struct, frozen=True):
+    """The client's answer to a direct method. status: the client's own number."""
+
+    request_id: str
+    status: int
+
+
+Request: TypeAlias = Events | TwinGet | TwinReport | MethodAnswer
 
 
 def read_topic(topic: str, identity: Identity) -> Request:
@@ -54,6 +68,8 @@ def read_topic(topic: str, identity: Identity) -> Request:
         return TwinGet(_request_id(topic))
     if topic.startswith(TWIN_REPORTED):
         return TwinReport(_request_id(topic))
+    if topic.startswith(METHOD_RESPONSE):
+        return MethodAnswer(_request_id(topic), _status(topic))
     bag = _below(topic, identity, ["messages", "events"])
     if bag is None:
         raise ForbiddenTopic("topic: may not be published to")
@@ -64,6 +80,24 @@ def may_subscribe(text: str, identity: Identity) -> bool:
     """True for the filters of the dialect, and of these only the identity's own."""
     own = ["inputs"] if identity.module_id else ["messages", "devicebound"]
     return text in _COMMON_FILTERS or _below(text, identity, own) == "#"
+
+
+def hears_messages(filters: frozenset[str], identity: Identity) -> bool:
+    """True if one of the filters is for cloud-to-device messages."""
+    return any(_below(text, identity, ["messages", "devicebound"]) == "#" for text in filters)
+
+
+def devicebound_topic(identity: Identity, properties: Mapping[str, str]) -> str:
+    """Topic of a cloud-to-device message, with its property bag."""
+    path = f"{identity.resource}/messages/devicebound"
+    return f"devices/{identity.device_id}/messages/devicebound/" + encode_properties(
+        [("$.to", f"/{path}"), *properties.items()]
+    )
+
+
+def method_topic(name: str, request_id: str) -> str:
+    """Topic of a direct method."""
+    return f"{METHOD_REQUEST}{quote(name, safe='')}/?$rid={request_id}"
 
 
 def response_topic(status: int, request_id: str, version: int | None = None) -> str:
@@ -80,8 +114,17 @@ def desired_topic(version: int) -> str:
 def _request_id(topic: str) -> str:
     request_id = query_of(topic).get("$rid")
     if not request_id:
-        raise ForbiddenTopic("twin request: no $rid")
+        raise ForbiddenTopic("request: no $rid")
     return request_id
+
+
+def _status(topic: str) -> int:
+    """The number in `$iothub/methods/res/{status}/?…`; it may be negative."""
+    text = topic.removeprefix(METHOD_RESPONSE).partition("/")[0]
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_STATUS_DIGITS):
+        raise ForbiddenTopic("method answer: status is not a number")
+    return int(text)
 
 
 def path_of(identity: Identity) -> list[str]:

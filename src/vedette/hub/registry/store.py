@@ -15,8 +15,10 @@ from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
 from vedette.hub.registry.audit import watch
+from vedette.hub.registry.enrollments import Enrollments
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet
+from vedette.hub.registry.messages import Messages
 from vedette.hub.registry.policies import Policies
 from vedette.hub.registry.records import (
     CHANGES_PAGE,
@@ -75,6 +77,8 @@ class Registry:
         watch(self._write)
         self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
+        self.messages = Messages(self._read, self._write, self._shared)
+        self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
 
     def close(self) -> None:

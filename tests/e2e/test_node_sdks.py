@@ -1,0 +1,60 @@
+"""The official Node SDKs, service and device, against our hub."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+from node_sdks import modules
+from sdk_venv import CannotInstall
+
+from gateway_rig import pki
+from service_rig import serving
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    try:
+        return modules()
+    except CannotInstall as reason:
+        pytest.skip(str(reason))
+
+
+async def test_a_device_lives_its_life(tmp_path: Path, node_modules: Path):
+    """Register, connect, twin, method, telemetry, query, remove; by MQTT and by MQTT over WebSocket."""
+    async with serving(tmp_path) as hub:
+        connection = hub.connection_string().replace(f":{hub.https.port}", "")
+        process = await asyncio.create_subprocess_exec(
+            "node",
+            Path(__file__).parent / "node_life.js",
+            connection,
+            str(hub.https.port),
+            str(hub.rig.gateway.port),
+            env=os.environ | {"NODE_PATH": str(node_modules), "NODE_EXTRA_CA_CERTS": pki().ca},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                said = [json.loads(line) async for line in process.stdout]
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+        assert [line["step"] for line in said[:9]] == [line["step"] for line in said[9:]]
+        for device, lines in (("by-mqtt", said[:9]), ("by-websocket", said[9:])):
+            assert {line["step"]: line["result"] for line in lines} == {
+                "created": {"id": device, "status": "enabled"},
+                "created again": "DeviceAlreadyExistsError",
+                "twin": {"tags": {"site": "north"}, "reported": True, "desired": 5},
+                "twin outdated": "InvalidEtagError",
+                "method": {"status": 202, "payload": {"got": {"n": 1}}},
+                "query": [device],
+                "statistics": {"totalDeviceCount": 2, "enabledDeviceCount": 2, "disabledDeviceCount": 0},
+                "module": [device, "agent"],
+                "deleted": "DeviceNotFoundError",
+            }
+        assert [inbound.body for inbound in hub.rig.sink.received] == [b'{"n":1}'] * 2
