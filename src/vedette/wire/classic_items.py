@@ -136,7 +136,7 @@ class DroppedEvents(Item, frozen=True, kw_only=True, rename="pascal"):
     dropped_events: int
 
 
-class MessageStatistics(Item, frozen=True, kw_only=True, omit_defaults=False):
+class MessageStatistics(Item, frozen=True, kw_only=True, omit_defaults=True):
     """What became of messages."""
 
     messages_sent: int = msgspec.field(name="MessagesSent")
