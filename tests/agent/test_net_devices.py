@@ -55,6 +55,14 @@ def test_named_devices_are_watched_up_or_not_and_missing_ones_told():
     assert notes == ["wlan0 does not exist"]
 
 
+def test_more_devices_than_can_be_watched_are_told():
+    """The first ones are watched, always the same."""
+    many = {index: link(index, f"veth{index}", "veth") for index in range(1, 101)}
+    found, notes = chosen(dict(reversed(many.items())), None)
+    assert list(found) == list(range(1, 65))
+    assert notes == ["36 of 100 devices: only 64 can be"]
+
+
 def test_link_headers():
     """Ethernet has one, tunnels and modems have none, others are not understood."""
     assert link_header(link(1, "eth0")) == 14

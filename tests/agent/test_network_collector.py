@@ -119,6 +119,8 @@ class TestOwners:
         await server.wait()
         ((flow, _hits),) = activity((await collector.collect()).events, local_port=port)
         assert (flow.process_id, flow.user_id) == (server.pid, 0)
+        assert flow.commandline.startswith(f"{sys.executable} -S -c")  # though it has ended
+        assert "import socket, sys" in flow.commandline
 
     async def test_an_owner_stays_with_a_connection_from_cycle_to_cycle(
         self, collector: NetworkCollector, peer: Peer

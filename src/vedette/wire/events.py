@@ -518,7 +518,8 @@ class NetworkActivity(Payload, frozen=True, kw_only=True):
         str, doc("By first bytes, else by well-known port; empty where neither tells.")
     ] = ""
     commandline: Annotated[
-        str, doc("Of that process, quoted for a shell; empty where it had ended before it could be read.")
+        str,
+        doc("Of that process, quoted for a shell; its first 240 bytes if it has ended; empty: not known."),
     ] = ""
     extended_properties: Annotated[ExtendedProperties, doc("What else is known of the flow.")] = (
         ExtendedProperties()

@@ -14,7 +14,8 @@
  * A device is watched by a pair of tcx programs, or by one on an AF_PACKET socket that takes no packet.
  * Either starts at the link header. sources/flow_bpf.py is the other half: structures and constants agree.
  *
- * Kernel 5.8 and later. Programs run with bottom halves off, so a scratch record per CPU is safe.
+ * Kernel 5.8 and later. Those that see packets run with bottom halves off, so a scratch record per CPU is
+ * safe. Kernel fields are read by the size that the running kernel gives them, so a 32-bit kernel serves.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -23,7 +24,8 @@
 
 #define FLOWS_MAX 16384 /* replaced by user space before loading */
 #define FRAGMENTS_MAX 1024 /* fragmented datagrams on their way at one moment */
-#define SOCKETS_MAX 4096 /* sockets whose maker is remembered */
+#define SOCKETS_MAX 2048 /* sockets whose maker is remembered: 0.7 MB */
+#define ARGUMENTS_MAX 240 /* bytes of its command line that are kept for when it has ended */
 #define COPY_MAX 2048 /* bytes of a DNS answer or a ClientHello: some of the latter are near 1,800 */
 #define FIRST_BYTES 16 /* enough for every protocol of sources/app_protocols.py */
 #define RING_BYTES (128 * 1024)
@@ -50,18 +52,21 @@ struct sock_common {
 } KERNEL;
 struct sock { struct sock_common __sk_common; } KERNEL;
 struct sk_buff { struct sock *sk; } KERNEL;
+struct mm_struct { unsigned long arg_start, arg_end; } KERNEL;
 struct task_struct {
 	int tgid;
 	__u64 start_boottime;
+	struct mm_struct *mm;
 	struct task_struct *group_leader;
 } KERNEL;
 #define TCP_NEW_SYN_RECV 12 /* the state of a connection request; include/net/tcp_states.h */
 
 #define FIELD(from, field) ({ \
 	typeof(from) object = (from); \
-	typeof(object->field) value = 0; \
-	bpf_probe_read_kernel(&value, sizeof(value), &object->field); \
+	__u64 value = 0; \
+	bpf_probe_read_kernel(&value, bpf_core_field_size(object->field), &object->field); \
 	value; })
+#define POINTER(from, field) ((typeof((from)->field))FIELD(from, field))
 
 struct flow { /* addresses as IPv6, IPv4 ones mapped; all in network order but the protocol's octet */
 	__u32 local[4], remote[4];
@@ -72,6 +77,12 @@ struct flow { /* addresses as IPv6, IPv4 ones mapped; all in network order but t
 struct owner { /* the process that made a socket; pid 0: not known */
 	__u64 started; /* its first thread, ns since boot, suspend included */
 	__u32 pid, uid;
+};
+
+struct maker {
+	struct owner owner;
+	__u64 kept; /* bytes of its arguments, each ended by a NUL */
+	char arguments[ARGUMENTS_MAX];
 };
 
 struct counts {
@@ -140,7 +151,7 @@ struct { /* by cookie: forgetting one makes an owner unknown, and no count wrong
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SOCKETS_MAX);
 	__type(key, __u64);
-	__type(value, struct owner);
+	__type(value, struct maker);
 } sockets SEC(".maps");
 
 struct {
@@ -320,26 +331,24 @@ static __always_inline __u32 segments_of(struct __sk_buff *skb, struct packet *p
 static __always_inline void find_owner(struct __sk_buff *skb, struct counts *counts)
 {
 	__u64 cookie = bpf_get_socket_cookie(skb), listening;
-	struct owner *owner;
+	struct maker *maker;
 	struct sock *sk;
 
 	if (!cookie || cookie == counts->cookie)
 		return;
 	counts->cookie = cookie;
-	owner = bpf_map_lookup_elem(&sockets, &cookie);
-	if (!owner) {
-		sk = FIELD((struct sk_buff *)skb, sk);
+	maker = bpf_map_lookup_elem(&sockets, &cookie);
+	if (!maker) {
+		sk = POINTER((struct sk_buff *)skb, sk);
 		if (FIELD(sk, __sk_common.skc_state) != TCP_NEW_SYN_RECV)
 			return;
-		listening = FIELD(FIELD(sk, __sk_common.skc_listener), __sk_common.skc_cookie.counter);
-		owner = bpf_map_lookup_elem(&sockets, &listening);
-		if (owner) {
-			struct owner inherited = *owner;
-			bpf_map_update_elem(&sockets, &cookie, &inherited, BPF_ANY);
-		}
+		listening = FIELD(POINTER(sk, __sk_common.skc_listener), __sk_common.skc_cookie.counter);
+		maker = bpf_map_lookup_elem(&sockets, &listening);
+		if (maker)
+			bpf_map_update_elem(&sockets, &cookie, maker, BPF_ANY);
 	}
-	if (owner && !counts->owner.pid)
-		counts->owner = *owner;
+	if (maker && !counts->owner.pid)
+		counts->owner = maker->owner;
 }
 
 static __always_inline void tell(struct __sk_buff *skb, struct ledger *ledger, struct flow *flow,
@@ -494,15 +503,21 @@ SEC("socket") int bare_tap(struct __sk_buff *skb) { return count_tapped(skb, 0);
 SEC("cgroup/sock_create")
 int on_socket(struct bpf_sock *sk)
 {
-	struct task_struct *leader = FIELD((struct task_struct *)bpf_get_current_task(), group_leader);
-	struct owner owner = {
-		.started = FIELD(leader, start_boottime),
-		.pid = FIELD(leader, tgid),
-		.uid = bpf_get_current_uid_gid(),
+	struct task_struct *leader = POINTER((struct task_struct *)bpf_get_current_task(), group_leader);
+	struct mm_struct *mm = POINTER(leader, mm);
+	__u64 cookie = bpf_get_socket_cookie(sk), start = FIELD(mm, arg_start);
+	struct maker maker = {
+		.owner = {
+			.started = FIELD(leader, start_boottime),
+			.pid = FIELD(leader, tgid),
+			.uid = bpf_get_current_uid_gid(),
+		},
+		.kept = CLAMPED(FIELD(mm, arg_end) - start, ARGUMENTS_MAX),
 	};
-	__u64 cookie = bpf_get_socket_cookie(sk);
 
-	bpf_map_update_elem(&sockets, &cookie, &owner, BPF_ANY);
+	if (bpf_probe_read_user(maker.arguments, CLAMPED(maker.kept, ARGUMENTS_MAX), (void *)start))
+		maker.kept = 0;
+	bpf_map_update_elem(&sockets, &cookie, &maker, BPF_ANY);
 	return ALLOW;
 }
 

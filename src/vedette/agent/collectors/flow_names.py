@@ -34,21 +34,21 @@ class HostNames:
     """Names by address, as DNS servers told them."""
 
     def __init__(self) -> None:
-        self._names: dict[str, tuple[str, float]] = {}
+        self._names: dict[str, tuple[str, float, float]] = {}
 
     def learn(self, answer: Answer, at: float) -> None:
         """Remember an answer that came at `at` (Unix seconds)."""
         for address in answer.addresses:
-            self._names.pop(address.text, None)
+            known, since, _ = self._names.pop(address.text, ("", at, at))
             if len(self._names) >= HOSTS_MAX:
                 del self._names[next(iter(self._names))]
             lasts = min(max(float(address.ttl), TTL_MIN), TTL_MAX)
-            self._names[address.text] = answer.name, at + lasts
+            self._names[address.text] = answer.name, since if known == answer.name else at, at + lasts
 
     def name(self, address: str, at: float) -> str:
         """The name that was asked for and led to an address, if it still stood at `at`; else empty."""
-        name, until = self._names.get(address, ("", 0.0))
-        return name if at <= until else ""
+        name, since, until = self._names.get(address, ("", 0.0, 0.0))
+        return name if since <= at <= until else ""
 
 
 class FlowNames:

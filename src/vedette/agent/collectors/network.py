@@ -78,11 +78,22 @@ LADDER: dict[str, Make] = {
 class _Known:
     """What is known of a flow beside its counts; what was learnt first stays."""
 
-    __slots__ = ("accepted", "application", "commandline", "delivery", "flow", "host_name", "owner", "sni")
+    __slots__ = (
+        "accepted",
+        "application",
+        "arguments",
+        "commandline",
+        "delivery",
+        "flow",
+        "host_name",
+        "owner",
+        "sni",
+    )
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.owner: Owner | None = None
+        self.arguments = b""
         self.accepted: bool | None = None
         self.delivery: Delivery = ""
         self.commandline = self.host_name = self.application = self.sni = ""
@@ -288,7 +299,8 @@ class NetworkCollector:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = _Known(flow)
-        known.owner = known.owner or flow.owner
+        if known.owner is None:
+            known.owner, known.arguments = flow.owner, flow.arguments
         known.accepted = flow.accepted if known.accepted is None else known.accepted
         known.delivery = known.delivery or flow.delivery
         known.host_name = known.host_name or self._hosts.name(flow.identity.remote_address, flow.at)
@@ -309,13 +321,13 @@ class NetworkCollector:
                 known.owner = owner
         for known in self._known.values():
             if known.owner and not known.commandline:
-                known.commandline = self._command(known.owner)
+                known.commandline = self._command(known.owner, known.arguments)
 
-    def _command(self, owner: Owner) -> str:
+    def _command(self, owner: Owner, kept: bytes) -> str:
         if owner not in self._commands:
             if len(self._commands) >= COMMANDS_MAX:
                 del self._commands[next(iter(self._commands))]
-            self._commands[owner] = _command_line(owner, self._root)
+            self._commands[owner] = _command_line(owner, kept, self._root)
         return self._commands[owner]
 
     def _drain(self) -> Collected:
@@ -373,9 +385,8 @@ def _completed(event: Event, known: _Known) -> Event:
     return replace(event, payload=payload)
 
 
-def _command_line(owner: Owner, root: Path) -> str:
-    """The command line of the very process that owns a flow; empty if it has ended or is not known."""
+def _command_line(owner: Owner, kept: bytes, root: Path) -> str:
+    """The command line of the process that owns a flow: whole while it runs, else what was kept of it."""
     arguments = flow_owners.read_arguments(owner, str(root / "proc"))
-    if arguments is None:
-        return ""
-    return command_line(Seen("EXEC", 0.0, owner.pid or 0, 0, owner.uid, *arguments))
+    text, length = arguments or (kept, len(kept))
+    return command_line(Seen("EXEC", 0.0, owner.pid or 0, 0, owner.uid, text, length)) if text else ""

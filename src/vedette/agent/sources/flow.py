@@ -56,6 +56,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
     at: Unix seconds of the first. Bytes are those of IP packets, headers included. Packets are counted as
     on the wire. delivery: how a packet of it was sent, if to many.
+    arguments: the beginning of the owner's, each ended by a NUL, as they were when it made the socket.
     accepted: True if the peer opened the connection, False if this device did, None if neither was seen.
     """
 
@@ -66,6 +67,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     packets_in: int = 0
     packets_out: int = 0
     owner: Owner | None = None
+    arguments: bytes = b""
     delivery: Delivery = ""
     accepted: bool | None = None
 

@@ -50,6 +50,7 @@ _CONFIG = Struct("<Q")
 _LEDGER = Struct("<7Q")
 _KEY = Struct("<16s16s2s2sB3x")
 _COUNTS = Struct("<6QQII6B2x")
+_MAKER = Struct("<QIIQ240s")
 _RECORD = Struct("<40sQHHB3x")
 _CHUNK = 512
 """Flows that are unpacked before other work gets its turn: about 2 ms."""
@@ -90,7 +91,7 @@ class FlowCounter:
         maps = self._loaded.maps
         self._flows = maps["flows_0"], maps["flows_1"]
         self._ledgers = maps["ledger_0"], maps["ledger_1"]
-        self._switch = maps["active"]
+        self._switch, self._sockets = maps["active"], maps["sockets"]
         self._ring = bpf.Ring(maps["ring"])
         self._heard = 0
         self._to_hear = 0
@@ -210,11 +211,39 @@ class FlowCounter:
         flows: list[Flow] = []
         offset = _boot_offset()
         for key, value in self._flows[generation].take_all():
-            flows.append(_flow(key, value, offset))
+            flows.append(self._flow(key, value, offset))
             if len(flows) % _CHUNK == 0:
                 await asyncio.sleep(0)
         flows.sort(key=lambda flow: flow.at)
         return flows
+
+    def _flow(self, key: bytes, value: bytes, offset: float) -> Flow:
+        """An entry of the C text's map, as facts."""
+        first, bytes_in, bytes_out, packets_in, packets_out, cookie, started, pid, uid, *flags = (
+            _COUNTS.unpack(value)
+        )
+        broadcast, multicast, opened_in, opened_out, _told_in, _told_out = flags
+        owner = Owner(pid, uid, started) if pid else None
+        return Flow(
+            identity=_identity(key),
+            at=offset + first / 1e9,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            packets_in=packets_in,
+            packets_out=packets_out,
+            owner=owner,
+            arguments=self._arguments(cookie, owner) if owner else b"",
+            delivery="broadcast" if broadcast else "multicast" if multicast else "",
+            accepted=bool(opened_in) if opened_in != opened_out else None,
+        )
+
+    def _arguments(self, cookie: int, owner: Owner) -> bytes:
+        """What is kept of the command line of the process that made a socket; empty if it was forgotten."""
+        maker = self._sockets.get(cookie.to_bytes(8, "little"))
+        if maker is None:
+            return b""
+        started, pid, uid, kept, arguments = _MAKER.unpack(maker)
+        return arguments[:kept] if Owner(pid, uid, started) == owner else b""
 
     def _read_ledger(self, generation: int) -> _Ledger:
         value = self._ledgers[generation].get(bytes(4)) or b""
@@ -249,25 +278,6 @@ def _identity(key: bytes) -> Identity:
         protocol,
         address_text(local),
         address_text(remote),
-    )
-
-
-def _flow(key: bytes, value: bytes, offset: float) -> Flow:
-    """An entry of the C text's map, as facts."""
-    first, bytes_in, bytes_out, packets_in, packets_out, _cookie, started, pid, uid, *flags = _COUNTS.unpack(
-        value
-    )
-    broadcast, multicast, opened_in, opened_out, _told_in, _told_out = flags
-    return Flow(
-        identity=_identity(key),
-        at=offset + first / 1e9,
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
-        packets_in=packets_in,
-        packets_out=packets_out,
-        owner=Owner(pid, uid, started) if pid else None,
-        delivery="broadcast" if broadcast else "multicast" if multicast else "",
-        accepted=bool(opened_in) if opened_in != opened_out else None,
     )
 
 

@@ -14,6 +14,9 @@ BARE = frozenset({512, 519, 768, 769, 776, 65534})
 ON_TOP = frozenset({"vlan", "macvlan", "ipvlan", "macvtap", "ipvtap"})
 """Kinds of device whose packets all pass through the device that they are made on, too."""
 
+DEVICES_MAX = 64
+"""Devices watched at once: each costs two file descriptors, of which a process has 1,024."""
+
 VRF = "vrf"
 """A kind of device that groups others, and through which packets pass on paper only."""
 
@@ -36,7 +39,11 @@ def chosen(links: Mapping[int, Link], names: Collection[str] | None) -> tuple[di
         for index, link in candidates.items()
         if link.device_type != ARPHRD_LOOPBACK and link.kind != VRF
     }
-    return {index: link for index, link in candidates.items() if not _shown(link, candidates)}, notes
+    watched = {index: link for index, link in candidates.items() if not _shown(link, candidates)}
+    if len(watched) > DEVICES_MAX:
+        notes.append(f"{len(watched) - DEVICES_MAX} of {len(watched)} devices: only {DEVICES_MAX} can be")
+        watched = dict(sorted(watched.items())[:DEVICES_MAX])
+    return watched, notes
 
 
 def _shown(link: Link, candidates: Mapping[int, Link]) -> bool:

@@ -218,8 +218,11 @@ class PacketCapture:
 
     async def finish(self) -> Finished:
         """What was captured since the last call."""
-        for capture, header in self._captures.values():
-            self._catch_up(capture, header)
+        for capture, header in list(self._captures.values()):
+            for _ in range(CATCH_UP):
+                if not self._receive(capture, header):
+                    break
+                await asyncio.sleep(0)
             self._count_drops(capture)
         packets, others, self._others = self._table.packets, self._others, 0
         return Finished(self._table.take(), self._table.losses.take(), packets, 0, others)
