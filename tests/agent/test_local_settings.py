@@ -31,7 +31,7 @@ def test_the_directory_of_the_micro_agent_is_understood(config: Path, tmp_path: 
     (config / "ca.pem").write_text("a certificate")
     local = load_local(config, tmp_path / "state")
     assert local.connection.identity.client_id == "pump/m"
-    assert local.ca_file == config / "ca.pem"
+    assert local.route.ca_file == config / "ca.pem"
     assert local.state.stat().st_mode & 0o777 == 0o700
 
 

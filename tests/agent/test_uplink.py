@@ -16,6 +16,7 @@ import pytest
 from support import PATIENCE_S, free_port
 from vedette.agent import link as link_module
 from vedette.agent.outbox import Outbox
+from vedette.agent.route import Route
 from vedette.agent.session import Pace
 from vedette.agent.uplink import Uplink
 from vedette.hub.gateway import Gateway
@@ -140,9 +141,11 @@ async def running(uplink: Uplink, drain_s: float = 0.0) -> AsyncIterator[Uplink]
 
 
 def uplink_to(hub: Hub, outbox: Outbox, desires: Desires, **options: Any) -> Uplink:
-    options = {"ca_file": Path(hub.pki.ca), "port": hub.port, "pace": QUICK} | options
+    way = {key: options.pop(key) for key in Route.__struct_fields__ if key in options}
+    way = {"address": "127.0.0.1", "ca_file": Path(hub.pki.ca), "port": hub.port} | way
     connection = options.pop("connection", None) or hub.connection()
-    return Uplink(connection, outbox, on_desired=desires, **options)
+    options = {"pace": QUICK} | options
+    return Uplink(connection, outbox, on_desired=desires, route=Route(**way), **options)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -419,7 +422,7 @@ async def test_the_system_authorities_do_not_know_a_private_hub(hub, outbox, des
 async def test_connection_strings_that_cannot_work_are_refused(outbox, desires, text, reason):
     """What could never connect is said at once."""
     with pytest.raises(DialectError, match=reason) as caught:
-        Uplink(ConnectionString.parse(text), outbox, on_desired=desires)
+        Uplink(ConnectionString.parse(text), outbox, on_desired=desires, route=Route(address="h"))
     assert "c2VjcmV0" not in str(caught.value)
 
 
@@ -570,9 +573,8 @@ SUBACK = b"\x90\x04\x00\x01\x01\x01"
 def peer_uplink(pki: Pki, outbox: Outbox, desires: Desires) -> Callable[..., Uplink]:
     def make(peer: Peer) -> Uplink:
         connection = ConnectionString("127.0.0.1", MODULE, "c2VjcmV0")
-        return Uplink(
-            connection, outbox, on_desired=desires, ca_file=Path(pki.ca), port=peer.port, pace=QUICK
-        )
+        route = Route(address="127.0.0.1", ca_file=Path(pki.ca), port=peer.port)
+        return Uplink(connection, outbox, on_desired=desires, route=route, pace=QUICK)
 
     return make
 
@@ -712,7 +714,7 @@ async def test_a_missing_suback_ends_the_connection(pki, peer_uplink, monkeypatc
 
 def test_tls_is_modern():
     """Nothing below TLS 1.2, certificates and names are checked."""
-    context = link_module._context(None)
+    context = link_module._context(Route(address="h"))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED

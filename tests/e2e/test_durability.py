@@ -20,6 +20,7 @@ import pytest
 
 from support import PATIENCE_S, VEDETTE, free_port
 from vedette.agent.outbox import Outbox
+from vedette.agent.route import Route
 from vedette.agent.session import Pace
 from vedette.agent.uplink import Uplink
 from vedette.hub.lake import Lake
@@ -72,8 +73,7 @@ class Hub:
         return Uplink(
             self.connection,
             outbox,
-            ca_file=self.root / "pki" / "ca.pem",
-            port=self.port,
+            route=Route(address=self.connection.host, ca_file=self.root / "pki" / "ca.pem", port=self.port),
             on_desired=ignore,
             pace=Pace(first=0.2, ceiling=0.4),
         )

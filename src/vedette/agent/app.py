@@ -20,6 +20,7 @@ from vedette.agent import meter
 from vedette.agent.budget import Budget
 from vedette.agent.collectors import Collector
 from vedette.agent.collectors.baseline import BaselineCollector
+from vedette.agent.collectors.dns import DnsCollector
 from vedette.agent.collectors.filesystem import FileSystemCollector
 from vedette.agent.collectors.firewall import FirewallCollector
 from vedette.agent.collectors.hardware import HardwareCollector
@@ -28,6 +29,7 @@ from vedette.agent.collectors.listening_ports import ListeningPortsCollector
 from vedette.agent.collectors.local_users import LocalUsersCollector
 from vedette.agent.collectors.log import LogCollector
 from vedette.agent.collectors.login import LoginCollector
+from vedette.agent.collectors.network import NetworkCollector
 from vedette.agent.collectors.peripheral import PeripheralCollector
 from vedette.agent.collectors.process import ProcessCollector
 from vedette.agent.collectors.sbom import SBoMCollector
@@ -61,8 +63,11 @@ def all_collectors(state: Path) -> list[Collector]:
 
     state: the directory in which some remember, across restarts, what they have told.
     """
+    dns = DnsCollector()
     return [
         ProcessCollector(),
+        NetworkCollector(dns.answered),
+        dns,
         LoginCollector(state / "login.json"),
         FileSystemCollector(),
         PeripheralCollector(),
@@ -107,8 +112,7 @@ class Agent:
         self._uplink = Uplink(
             local.connection,
             self._outbox,
-            ca_file=local.ca_file,
-            port=local.port,
+            route=local.route,
             on_desired=self._desired,
             pay=self._budget.pay,
         )

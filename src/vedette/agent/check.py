@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
+from pathlib import Path
 
 import msgspec
 
 from vedette.agent.app import try_collectors
+from vedette.agent.link import Ended, dial
 from vedette.agent.settings import Local, load_cached
-
-CONNECT_S = 10.0
-"""How long the hub may take to complete a TLS handshake."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -23,9 +20,55 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Need(msgspec.Struct, frozen=True):
+    """What the agent uses one capability for. bit: its number (capabilities(7)).
+
+    collectors: those that do less without it. missed: what then is missing.
+    """
+
+    bit: int
+    collectors: tuple[str, ...]
+    missed: str
+
+
+CAPABILITIES = {
+    "CAP_BPF": Need(39, ("Process", "NetworkActivity", "DNS"), "counting in the kernel"),
+    "CAP_PERFMON": Need(38, ("Process", "NetworkActivity", "DNS"), "counting in the kernel"),
+    "CAP_NET_ADMIN": Need(
+        12,
+        ("NetworkActivity", "Process", "FirewallConfiguration"),
+        "counting by tcx, owners of new sockets; the netlink fallback; the packet filter's rules",
+    ),
+    "CAP_NET_RAW": Need(13, ("NetworkActivity", "DNS"), "packet sockets: names, and counting without tcx"),
+    "CAP_DAC_READ_SEARCH": Need(
+        2,
+        ("Login", "Baseline", "LocalUsers", "FileSystem", "SBoM"),
+        "what only root may read: failed sign-ins, shadow, sshd_config, other users' files",
+    ),
+    "CAP_SYS_PTRACE": Need(
+        19,
+        ("Process", "NetworkActivity", "ListeningPorts"),
+        "executables and sockets of other users' processes",
+    ),
+}
+"""All that the agent uses beyond an ordinary user. packaging/ grants exactly these."""
+
+
 async def check(local: Local) -> list[Finding]:
-    """Start every collector once, and reach for the hub."""
-    return [*await _collectors(local), await _hub(local)]
+    """Look at the capabilities, start every collector once, and reach for the hub."""
+    return [*capabilities(), *await _collectors(local), await _hub(local)]
+
+
+def capabilities() -> list[Finding]:
+    """A finding for each capability of this process: who needs it, and what is missed without."""
+    status = Path("/proc/self/status").read_text()
+    held = int(status.split("CapEff:")[1].split()[0], 16)
+    return [
+        Finding(name, True, f"held, for {', '.join(need.collectors)}")
+        if held >> need.bit & 1
+        else Finding(name, False, f"missing; {', '.join(need.collectors)} go without {need.missed}")
+        for name, need in CAPABILITIES.items()
+    ]
 
 
 async def _collectors(local: Local) -> list[Finding]:
@@ -37,19 +80,12 @@ async def _collectors(local: Local) -> list[Finding]:
 
 async def _hub(local: Local) -> Finding:
     """A TLS handshake. The credentials are not tried: a second login would end a running agent's."""
-    host = local.connection.gateway or local.connection.host
-    what = f"hub {host}:{local.port}"
+    what = f"hub {local.route}"
     try:
-        context = ssl.create_default_context(cafile=local.ca_file)
-        async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(host, local.port, ssl=context)
-        version = writer.get_extra_info("ssl_object").version()
-        writer.close()
-        await writer.wait_closed()
-    except TimeoutError:
-        return Finding(what, False, f"no answer within {CONNECT_S:.0f} s")
-    except ssl.SSLCertVerificationError as error:
-        return Finding(what, False, f"{error.verify_message}; is --ca the hub's pki/ca.pem?")
-    except OSError as error:
-        return Finding(what, False, os.strerror(error.errno) if error.errno else str(error))
+        transport = await dial(asyncio.Protocol, local.route)
+    except Ended as end:
+        hint = "; is --ca the hub's pki/ca.pem?" if end.kind == "certificate" else ""
+        return Finding(what, False, f"{end}{hint}")
+    version = transport.get_extra_info("ssl_object").version()
+    transport.close()
     return Finding(what, True, f"{version}, certificate trusted")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from vedette.agent.route import Proxy, Route
 from vedette.wire.iothub import MQTT_TLS_PORT, ConnectionString
 from vedette.wire.twin import InvalidSettings, Settings, settings_from
 
@@ -21,8 +22,15 @@ log = logging.getLogger(__name__)
 CONFIG_DIR = Path("/etc/vedette")
 STATE_DIR = Path("/var/lib/vedette")
 CONNECTION_STRING = "connection_string.txt"
+CERTIFICATE = "certificate_public.pem"
+PRIVATE_KEY = "certificate_private.pem"
+CONF = "conf.json"
 CA_FILE = "ca.pem"
 CACHED_TWIN = "twin.json"
+
+WEBSOCKET_PORT = 443
+TRANSPORTS = {"MQTT_Protocol": False, "MQTT_WebSocket_Protocol": True}
+"""The micro agent's names of the ways that we speak too → by WebSocket. It had AMQP as well; we do not."""
 
 MAX_LOCAL_FILE = 65_536
 """Bytes read of any local file: a twin document has at most 32 KB, a connection string under 1 KB."""
@@ -33,17 +41,26 @@ class LocalError(ValueError):
 
 
 class Local(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this agent is and where it keeps its state.
+    """Who this agent is, how it reaches its hub, and where it keeps its state.
 
-    ca_file: the authority to trust; None for the system's. port: MQTT over TLS. dialect: `micro`, `classic`,
+    dialect: `micro`, `classic`,
     or empty for the one that the module's name implies.
     """
 
     connection: ConnectionString
+    route: Route
     state: Path
-    ca_file: Path | None = None
-    port: int = MQTT_TLS_PORT
     dialect: str = ""
+
+
+class Conf(msgspec.Struct, frozen=True):
+    """`conf.json`, as the Defender micro agent reads it; keys that are not ours are left alone.
+
+    IothubModule_ProxyConfig: `address,port[,user,password]`. IothubModule_TransportProtocol: of TRANSPORTS.
+    """
+
+    proxy: str = msgspec.field(default="", name="IothubModule_ProxyConfig")
+    transport: str = msgspec.field(default="MQTT_Protocol", name="IothubModule_TransportProtocol")
 
 
 def load_local(
@@ -52,10 +69,22 @@ def load_local(
     *,
     connection_file: Path | None = None,
     ca_file: Path | None = None,
-    port: int = MQTT_TLS_PORT,
+    port: int | None = None,
 ) -> Local:
-    """Read the local files. Raises LocalError; makes the state directory (0700) if it is not there."""
-    path = connection_file or config / CONNECTION_STRING
+    """Read the local files. Raises LocalError; makes the state directory (0700) if it is not there.
+
+    port: of the hub; None for the transport's own.
+    """
+    connection = read_connection(connection_file or config / CONNECTION_STRING)
+    route = route_to(
+        connection.gateway or connection.host, config, ca_file=ca_file, port=port, x509=connection.x509
+    )
+    make_state(state)
+    return Local(connection=connection, route=route, state=state)
+
+
+def read_connection(path: Path) -> ConnectionString:
+    """The connection string of a file. Raises LocalError."""
     try:
         connection = ConnectionString.parse(read_bounded(path).decode())
     except FileNotFoundError:
@@ -65,15 +94,66 @@ def load_local(
         ) from None
     except (OSError, ValueError) as error:
         raise LocalError(f"{path}: {error}") from None
-    if path.stat().st_mode & 0o077:
-        log.warning("%s can be read by others; chmod 600 it", path)
+    _point_out_if_readable(path)
+    return connection
+
+
+def route_to(
+    address: str, config: Path, *, ca_file: Path | None = None, port: int | None = None, x509: bool = False
+) -> Route:
+    """How to reach a host by what the configuration directory holds. Raises LocalError naming the file."""
+    conf = read_conf(config / CONF)
     if ca_file is None and (config / CA_FILE).exists():
         ca_file = config / CA_FILE
+    websocket = TRANSPORTS[conf.transport]
+    route = Route(
+        address=address,
+        port=port or (WEBSOCKET_PORT if websocket else MQTT_TLS_PORT),
+        ca_file=ca_file,
+        websocket=websocket,
+        proxy=_proxy(config / CONF, conf.proxy),
+    )
+    if not x509:
+        return route
+    certificate, key = config / CERTIFICATE, config / PRIVATE_KEY
+    for path in (certificate, key):
+        if not path.exists():
+            raise LocalError(f"{path}: not there, but the agent is to prove itself by X.509")
+    _point_out_if_readable(key)
+    return msgspec.structs.replace(route, certificate=certificate, private_key=key)
+
+
+def read_conf(path: Path) -> Conf:
+    """`conf.json`; defaults if there is none. Raises LocalError."""
+    try:
+        conf = msgspec.json.decode(read_bounded(path), type=Conf)
+    except FileNotFoundError:
+        return Conf()
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{path}: {error}") from None
+    if conf.transport not in TRANSPORTS:
+        raise LocalError(f"{path}: IothubModule_TransportProtocol is none of {', '.join(sorted(TRANSPORTS))}")
+    return conf
+
+
+def _proxy(path: Path, text: str) -> Proxy | None:
+    try:
+        return Proxy.parse(text) if text else None
+    except ValueError as error:
+        raise LocalError(f"{path}: IothubModule_ProxyConfig: {error}") from None
+
+
+def _point_out_if_readable(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        log.warning("%s can be read by others; chmod 600 it", path)
+
+
+def make_state(state: Path) -> None:
+    """Make the state directory, for its owner only. Raises LocalError."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise LocalError(f"{state}: {error.strerror}; name another state directory with --state") from None
-    return Local(connection=connection, state=state, ca_file=ca_file, port=port)
 
 
 def read_bounded(path: Path) -> bytes:

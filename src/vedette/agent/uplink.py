@@ -15,15 +15,14 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 
 from vedette.agent.link import Ended, Link
 from vedette.agent.outbox import Outbox, Total
+from vedette.agent.route import Route
 from vedette.agent.session import Backoff, Desired, Document, Pace, Twin
 from vedette.wire.iothub import (
-    MQTT_TLS_PORT,
     TOKEN_TTL_S,
     ConnectionString,
     DialectError,
@@ -58,12 +57,11 @@ class Uplink:
     """Keeps one identity connected, empties the outbox, follows the twin.
 
     on_desired: awaited with the whole desired document and its version, one call at a time; if several
-    changes come during a call, the next gets the last of them. ca_file: the only authority trusted, instead
-    of the system's. address: where to connect, and whose certificate is expected, if that is not the host
-    of the connection string. pay: asked before a message of so many metered units is sent; if False, it
-    waits, to be asked for again when something happens. state: for people.
+    changes come during a call, the next gets the last of them. route: where to connect, and how. pay: asked
+    before a message of so many metered units is sent; if False, it waits, to be asked for again when
+    something happens. state: for people.
 
-    Raises DialectError if the connection string has no key, or ids that MQTT topics cannot carry.
+    Raises DialectError if there is neither a key nor a certificate, or an id that MQTT topics cannot carry.
     """
 
     def __init__(
@@ -72,15 +70,13 @@ class Uplink:
         outbox: Outbox,
         *,
         on_desired: Callable[[Document, int], Awaitable[None]],
-        ca_file: Path | None = None,
-        port: int = MQTT_TLS_PORT,
-        address: str | None = None,
+        route: Route,
         token_ttl: float = TOKEN_TTL_S,
         pace: Pace | None = None,
         pay: Callable[[int], bool] = lambda units: True,
     ) -> None:
-        if not connection.key:
-            raise DialectError("connection string: no SharedAccessKey")
+        if not connection.key and not route.certificate:
+            raise DialectError("connection string: no SharedAccessKey, and no certificate instead of one")
         if set("+#") & set(connection.identity.client_id):
             raise DialectError("connection string: ids with + or # cannot be used over MQTT")
         self.counters = Counters()
@@ -89,9 +85,7 @@ class Uplink:
         self._outbox = outbox
         self._on_desired = on_desired
         self._pay = pay
-        self._ca_file = ca_file
-        self._port = port
-        self._address = address or connection.gateway or connection.host
+        self._route = route
         self._token_ttl = token_ttl
         self._backoff = Backoff(pace or Pace(), random.random)
         self._twin = Twin(secrets.token_hex(3))
@@ -166,15 +160,12 @@ class Uplink:
         """One connection, until its token is to be renewed. Raises Ended if it fails before."""
         self.state = "connecting"
         here = self._connection
-        renew = self._now() + max(self._token_ttl - RENEWAL_S, self._token_ttl / 2)
+        renew, token = float("inf"), None
+        if here.key:
+            renew = self._now() + max(self._token_ttl - RENEWAL_S, self._token_ttl / 2)
+            token = make_token(here.host, here.identity, here.key, now=time.time(), ttl=self._token_ttl)
         try:
-            await link.open(
-                self._address,
-                self._port,
-                user=username(here.host, here.identity),
-                password=make_token(here.host, here.identity, here.key, now=time.time(), ttl=self._token_ttl),
-                ca_file=self._ca_file,
-            )
+            await link.open(self._route, user=username(here.host, here.identity), password=token)
             self._greet()
             await self._serve(link, renew)
         finally:
@@ -239,7 +230,7 @@ class Uplink:
 
     def _greet(self) -> None:
         self.counters.connections += 1
-        self.state = f"connected to {self._address}:{self._port}"
+        self.state = f"connected to {self._route}"
         if self._told or self.counters.connections == 1:
             log.info("%s as %s", self.state, self._connection.identity.client_id)
         self._told.clear()
@@ -250,7 +241,7 @@ class Uplink:
         self.counters.lost += end.kind == "lost"
         if end.kind not in self._told:
             self._told.add(end.kind)
-            log.warning("no connection to %s:%d: %s", self._address, self._port, end)
+            log.warning("no connection to %s: %s", self._route, end)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

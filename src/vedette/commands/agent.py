@@ -61,7 +61,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _local(parser: argparse.ArgumentParser) -> None:
     from vedette.agent.settings import CONFIG_DIR, STATE_DIR
-    from vedette.wire.iothub import MQTT_TLS_PORT
 
     parser.add_argument(
         "--config", type=Path, default=CONFIG_DIR, metavar="DIR", help="local files (default: %(default)s)"
@@ -83,7 +82,7 @@ def _local(parser: argparse.ArgumentParser) -> None:
         "--ca", type=Path, metavar="PEM", help="trust this authority only (default: ca.pem in --config)"
     )
     parser.add_argument(
-        "--port", type=int, default=MQTT_TLS_PORT, help="MQTT over TLS (default: %(default)s)"
+        "--port", type=int, help="of the hub (default: 8883, by WebSocket 443; conf.json says which)"
     )
 
 
