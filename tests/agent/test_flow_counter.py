@@ -4,15 +4,16 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netrig import ETHERNET, FAR, FAR6, FAR_MAC, NEAR, NEAR6, NEAR_MAC, Peer, echo, ip
 from spawning import needs_bpf
 
 from vedette.agent.losses import CAPTURE_FULL, KERNEL_MAP_FULL, NAMES_UNTOLD
-from vedette.agent.sources import bpf, flow_bpf
+from vedette.agent.sources import Unavailable, bpf, flow_bpf
 from vedette.agent.sources.flow import ICMP, ICMP6, TCP, UDP, Finished, Flow, Kind, Told
 from vedette.agent.sources.flow_bpf import TAP, TCX, FlowCounter, cgroup_root
 from vedette.agent.sources.packet import PacketCapture
@@ -445,6 +446,22 @@ class TestDevices:
             finished = await watched.source.finish()
             watched.source.close()
         assert of(finished, ICMP).packets_out == 3
+
+    async def test_a_kernel_without_cgroup_programs_counts_as_well(self, monkeypatch: pytest.MonkeyPatch):
+        """Only who made a socket is not seen, and the reason is told."""
+        load = bpf.load
+
+        def refusing(name: str, *, skipped: Collection[str] = (), **rest: Any) -> bpf.Loaded:
+            if "on_socket" not in skipped:
+                raise Unavailable("no such program type")
+            return load(name, skipped=skipped, **rest)
+
+        monkeypatch.setattr(bpf, "load", refusing)
+        with Peer() as peer, Watched("tcx", peer) as watched:
+            echo(FAR, 8, 2)
+            finished, _ = await watched.finish()
+        assert watched.source.note == "makers of sockets are not seen: no such program type"
+        assert (of(finished, ICMP).packets_out, of(finished, ICMP).owner) == (2, None)
 
     async def test_without_a_cgroup_hierarchy_makers_are_not_seen(self, tmp_path: Path):
         """Counting goes on, and the reason is told."""

@@ -15,8 +15,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from collections.abc import Collection, Iterator, Mapping
+from ctypes import CFUNCTYPE, POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 from vedette.agent.sources import Unavailable
@@ -64,6 +64,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_map__set_initial_value": (c_int, [c_void_p, c_char_p, c_size_t]),
     "bpf_program__name": (c_char_p, [c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_program__set_autoload": (c_int, [c_void_p, c_bool]),
     "bpf_raw_tracepoint_open": (c_int, [c_char_p, c_int]),
     "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
@@ -277,10 +278,11 @@ class Loaded:
         self.programs, self.maps = {}, {}
 
 
-def load(name: str, *, constants: bytes, entries: Mapping[str, int]) -> Loaded:
+def load(name: str, *, constants: bytes, entries: Mapping[str, int], skipped: Collection[str] = ()) -> Loaded:
     """Load the object `name` (a file in `OBJECTS`) and verify its programs; none of them runs yet.
 
     constants: content of its `.rodata`, to the byte. entries: capacity of maps that differs from the C text.
+    skipped: programs that are left out.
     Parsing the kernel's type information takes some 11 MB for a moment; all of it is free again on return
     (0.3 MB stay). A child process that hands its file descriptors over would need as much, and itself.
     Raises Unavailable.
@@ -299,8 +301,15 @@ def load(name: str, *, constants: bytes, entries: Mapping[str, int]) -> Loaded:
         for map_name, count in entries.items():
             sized = library.bpf_map__set_max_entries(_map_named(library, opened, map_name), count)
             _checked(f"size of {map_name}", sized)
+        for program, handle in _programs(library, opened):
+            library.bpf_program__set_autoload(handle, program not in skipped)
         _checked(f"loading {name}", library.bpf_object__load(opened))
-        return Loaded(_maps(library, opened), _programs(library, opened))
+        programs = {
+            program: os.dup(library.bpf_program__fd(handle))
+            for program, handle in _programs(library, opened)
+            if program not in skipped
+        }
+        return Loaded(_maps(library, opened), programs)
     finally:
         library.bpf_object__close(opened)
 
@@ -325,12 +334,10 @@ def _maps(library: ctypes.CDLL, opened: int) -> dict[str, Map]:
     return maps
 
 
-def _programs(library: ctypes.CDLL, opened: int) -> dict[str, int]:
-    programs = {}
+def _programs(library: ctypes.CDLL, opened: int) -> Iterator[tuple[str, int]]:
     handle = None
     while handle := library.bpf_object__next_program(opened, handle):
-        programs[library.bpf_program__name(handle).decode()] = os.dup(library.bpf_program__fd(handle))
-    return programs
+        yield library.bpf_program__name(handle).decode(), handle
 
 
 def _checked(what: str, result: int) -> None:

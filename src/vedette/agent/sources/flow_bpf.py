@@ -41,6 +41,7 @@ TOLD_WITHIN = 1.0
 TCX, TAP = "tcx", "packet socket"
 """The two ways for people."""
 
+_NO_MAKERS = "makers of sockets are not seen"
 _SO_ATTACH_BPF = 50
 _ETH_P_ALL = 0x0003
 _NO_TCX = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -85,9 +86,7 @@ class FlowCounter:
     ) -> None:
         self._told = told
         self._tcx = tcx
-        self._loaded = bpf.load(
-            OBJECT, constants=_CONFIG.pack(WAKE_AT), entries={"flows_0": flows, "flows_1": flows}
-        )
+        self.note, self._loaded = _loaded({"flows_0": flows, "flows_1": flows})
         maps = self._loaded.maps
         self._flows = maps["flows_0"], maps["flows_1"]
         self._ledgers = maps["ledger_0"], maps["ledger_1"]
@@ -99,7 +98,9 @@ class FlowCounter:
         self._links: dict[int, list[int]] = {}
         for generation in (0, 1):
             self._reset(generation)
-        self.note = self._follow_sockets(mounts)
+        self._cgroup_link: int | None = None
+        if not self.note:
+            self.note = self._follow_sockets(mounts)
         asyncio.get_running_loop().add_reader(self._ring.fd, self.hear)
 
     def watch(self, link: Link) -> str:
@@ -162,10 +163,9 @@ class FlowCounter:
 
     def _follow_sockets(self, mounts: Path) -> str:
         """Learn who makes sockets from now on; why not, if that cannot be had."""
-        self._cgroup_link: int | None = None
         root = cgroup_root(mounts)
         if root is None:
-            return "makers of sockets are not seen: no cgroup2 hierarchy is mounted"
+            return f"{_NO_MAKERS}: no cgroup2 hierarchy is mounted"
         try:
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -173,7 +173,7 @@ class FlowCounter:
             finally:
                 os.close(fd)
         except OSError as error:
-            return f"makers of sockets are not seen: {error.strerror}"
+            return f"{_NO_MAKERS}: {error.strerror}"
         return ""
 
     def _tcx_links(self, index: int, frame: str) -> list[int]:
@@ -254,6 +254,16 @@ class FlowCounter:
         """Make a generation that nobody uses ready for use."""
         cpus = self._ledgers[generation].value_size // _LEDGER.size
         self._ledgers[generation].put(bytes(4), _LEDGER.pack(generation, 0, 0, 0, 0, 0, 0) * cpus)
+
+
+def _loaded(entries: dict[str, int]) -> tuple[str, bpf.Loaded]:
+    """The object; without the program that follows sockets where the kernel refuses it, and why."""
+    constants = _CONFIG.pack(WAKE_AT)
+    try:
+        return "", bpf.load(OBJECT, constants=constants, entries=entries)
+    except Unavailable as why:  # a kernel without CONFIG_CGROUP_BPF counts as well as others
+        rest = bpf.load(OBJECT, constants=constants, entries=entries, skipped={"on_socket"})
+        return f"{_NO_MAKERS}: {why.reason}", rest
 
 
 def cgroup_root(mounts: Path) -> str | None:
