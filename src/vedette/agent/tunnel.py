@@ -17,6 +17,7 @@ MAX_ANSWER_BYTES = 8_192
 
 REASONS = {
     403: "it does not allow this address and port",
+    401: "it wants other credentials (IothubModule_ProxyConfig)",  # what tinyproxy says for 407
     407: "it wants other credentials (IothubModule_ProxyConfig)",
     502: "it cannot reach the hub",
     503: "it cannot reach the hub",
@@ -89,9 +90,10 @@ def _judge(proxy: Proxy, answer: bytes) -> None:
     head, end, rest = answer.partition(b"\r\n\r\n")
     version, _, status = head.partition(b"\r\n")[0].partition(b" ")
     code = int(status[:3]) if status[:3].isdigit() else 0
-    if not end or not version.startswith(b"HTTP/1.") or rest:
+    consents = 200 <= code < 300
+    if not end or not version.startswith(b"HTTP/1.") or (consents and rest):
         reason = "no answer that HTTP knows"
-    elif 200 <= code < 300:
+    elif consents:
         return
     else:
         reason = f"status {code}" + (f", {REASONS[code]}" if code in REASONS else "")
