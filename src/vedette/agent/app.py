@@ -107,7 +107,7 @@ class Agent:
         self._units = 0
         self._outbox = Outbox(local.state / "outbox.db", max_bytes=self._plan.settings.outbox_bytes)
         self._made = self._outbox.depth
-        self._budget = Budget(local.state, self._plan.settings.daily_units, lambda: self._outbox.units)
+        self._budget = Budget(local.state, self._plan.settings.daily_units, self._unpaid)
         self._processor = Processor(self._plan.settings.max_cpu, time.monotonic())
         self._uplink = Uplink(
             local.connection,
@@ -202,6 +202,9 @@ class Agent:
 
     def _gauges(self) -> Gauges:
         return Gauges(self._outbox.depth, self._outbox.bytes, self._units)
+
+    def _unpaid(self) -> int:
+        return self._outbox.units - self._uplink.unacknowledged
 
     def _uses(self) -> dict[str, Use]:
         spent = meter.spent()

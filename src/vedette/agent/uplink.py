@@ -59,7 +59,8 @@ class Uplink:
     on_desired: awaited with the whole desired document and its version, one call at a time; if several
     changes come during a call, the next gets the last of them. route: where to connect, and how. pay: asked
     before a message of so many metered units is sent; if False, it waits, to be asked for again when
-    something happens. state: for people.
+    something happens. state: for people. unacknowledged: metered units of what was sent over this connection
+    and is still in the outbox.
 
     Raises DialectError if there is neither a key nor a certificate, or an id that MQTT topics cannot carry.
     """
@@ -81,6 +82,7 @@ class Uplink:
             raise DialectError("connection string: ids with + or # cannot be used over MQTT")
         self.counters = Counters()
         self.state = "not started"
+        self.unacknowledged = 0
         self._connection = connection
         self._outbox = outbox
         self._on_desired = on_desired
@@ -172,6 +174,7 @@ class Uplink:
             self._twin.disconnected()
             await link.close()
             self._take_acknowledged(link)
+            self.unacknowledged = 0
 
     async def _serve(self, link: Link, renew: float) -> None:
         while (now := self._now()) < renew:
@@ -201,11 +204,14 @@ class Uplink:
             if not self._pay(message.units):
                 return
             packet_id = link.publish(topic + message.properties, message.body, qos=1)
+            self.unacknowledged += message.units
             link.window.sent(packet_id, message.id, len(message.body), now)
 
     def _take_acknowledged(self, link: Link) -> None:
         if link.acknowledged:
-            self.counters.sent = self.counters.sent.plus(self._outbox.remove(link.acknowledged))
+            removed = self._outbox.remove(link.acknowledged)
+            self.counters.sent = self.counters.sent.plus(removed)
+            self.unacknowledged -= removed.units
             link.acknowledged.clear()
 
     def _received(self, topic: str, body: bytes) -> None:
