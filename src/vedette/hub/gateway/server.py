@@ -25,8 +25,10 @@ from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
 from vedette.hub.gateway.downlink import Answer, NotOnline
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.provisioning import Provisioning, applies, read_applicant
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.session import DISCONNECTED, LOST, OUR_FAULT, HubFault, P, Session, T, printable
+from vedette.hub.gateway.topics import ForbiddenTopic
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import (
     Activity,
@@ -110,7 +112,8 @@ class Gateway:
     """The device side of the hub.
 
     sink: takes a message; when it returns, the message is durable; if it raises, the client keeps it.
-    host_names: names and addresses that clients may call this hub by. name: tells gateways on one registry
+    host_names: names and addresses that clients may call this hub by; the first is told to devices that
+    register themselves. name: tells gateways on one registry
     apart, stays the same over restarts.
     """
 
@@ -126,6 +129,7 @@ class Gateway:
         self.room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self.counters = Counters()
         self._sink = sink
+        self._host = next(iter(host_names))
         self._host_names = frozenset(host.lower() for host in host_names)
         self._name = name or socket.gethostname()
         self._sessions: dict[Identity, Session] = {}
@@ -278,6 +282,8 @@ class Gateway:
             await self._converse(link)
         except Refused as refusal:
             self._refuse(link, refusal.code, refusal.reason)
+        except ForbiddenTopic as forbidden:
+            self._refuse(link, None, str(forbidden))
         except Violation as violation:
             self._refuse(link, violation.answer, violation.reason)
         except TimeoutError:
@@ -308,6 +314,9 @@ class Gateway:
             link.close(LOST)
             return
         link.peer = f"{link.peer} {printable(connect.client_id)}"
+        if applies(connect):
+            await Provisioning(self, link, self._host, read_applicant(connect)).run()
+            return
         claim = read_claim(connect, self._host_names)
         found, subscriptions = await self._load(claim.identity)
         device = check(claim, found, self._host_names, time.time())

@@ -77,10 +77,9 @@ class Enrollment(msgspec.Struct, frozen=True):
 
     def device_keys(self, registration_id: str) -> tuple[str, str]:
         """The keys that a device with this registration id has to know."""
-        keys = self.primary_key, self.secondary_key
-        return (
-            (derived(keys[0], registration_id), derived(keys[1], registration_id)) if self.grouped else keys
-        )
+        if not self.grouped:
+            return self.primary_key, self.secondary_key
+        return derived(self.primary_key, registration_id), derived(self.secondary_key, registration_id)
 
     def __repr__(self) -> str:
         """Without the keys."""

@@ -106,4 +106,5 @@ def profile_row(session: Session, identity: Identity) -> ProfileRow:
             device_id=identity.device_id, module_id=identity.module_id, tags="{}", tags_version=1
         )
         session.add(row)
+        session.flush()  # fills in the defaults
     return row

@@ -15,11 +15,12 @@ from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
 from vedette.hub.registry.audit import watch
-from vedette.hub.registry.enrollments import Enrollments
+from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registration
 from vedette.hub.registry.feed import ChangeFeed
-from vedette.hub.registry.fleet import Fleet
+from vedette.hub.registry.fleet import Fleet, TwinChange
 from vedette.hub.registry.messages import Messages
 from vedette.hub.registry.policies import Policies
+from vedette.hub.registry.profiles import Draft
 from vedette.hub.registry.records import (
     CHANGES_PAGE,
     Activity,
@@ -110,6 +111,22 @@ class Registry:
             session.flush()
             session.add(TwinRow(device_id=identity.device_id, module_id=identity.module_id))
             return device_of(row)
+
+    def enrol(self, enrollment: Enrollment, registration_id: str) -> Registration:
+        """Make the device that an enrollment is for; one that is there gets the keys and keeps its twin.
+
+        Raises AlreadyExists if it did not come by registration: a group's key is no key to others' devices.
+        """
+        identity = Identity(enrollment.device_id or registration_id)
+        keys = enrollment.device_keys(registration_id)
+        first = TwinChange(enrollment.tags or None, enrollment.desired or None)
+        try:
+            self.fleet.create(Draft(identity, keys), first)
+        except AlreadyExists:
+            if enrollment.grouped and self.enrollments.registration(registration_id) is None:
+                raise
+            self.fleet.rekey(identity, keys)
+        return self.enrollments.registered(registration_id, identity.device_id)
 
     def get(self, identity: Identity) -> Device | None:
         """The record of an identity; None if there is none."""

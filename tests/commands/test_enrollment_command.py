@@ -1,0 +1,74 @@
+"""`vedette enrollment` and the service's connection string, at the terminal."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vedette.cli import main
+from vedette.commands.hub import POLICIES
+from vedette.hub.registry.enrollments import derived
+from vedette.hub.registry.policies import RIGHTS
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> str:
+    assert main(["hub", "init", "--state", str(tmp_path), "--host", "hub.example"]) == 0
+    return str(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints."""
+    capsys.readouterr()
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_a_group_is_added_shown_and_removed(state: str, capsys: pytest.CaptureFixture[str]):
+    """With its tags; a device's own key can be had; the list holds no key."""
+    where = ("--state", state, "--json")
+    tags = ("--tags", '{"site": "north"}')
+    made = json.loads(said(capsys, "enrollment", "add", "pumps", "--group", *tags, *where))
+    assert (made["group"], made["tags"]) == (True, {"site": "north"})
+    key = said(capsys, "enrollment", "show", "pumps", "--group", "--for", "pump-17", "--state", state)
+    assert key.strip() == derived(made["primary_key"], "pump-17")
+    listed = said(capsys, "enrollment", "list", *where)
+    assert [one["name"] for one in json.loads(listed)] == ["pumps"]
+    assert made["primary_key"] not in listed
+    said(capsys, "enrollment", "remove", "pumps", "--group", *where)
+    assert json.loads(said(capsys, "enrollment", "list", *where)) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "none"),
+        ("remove", "none"),
+        ("add", "a", "--tags", "[]"),
+        ("add", "a", "--key", "short"),
+        ("add", "a/b"),
+        ("add", "a", "--group", "--device-id", "b"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_is_said(
+    state: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+):
+    """In one line, with the exit status of a failure."""
+    capsys.readouterr()
+    assert main(["enrollment", *arguments, "--state", state]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_service_gets_its_connection_string(state: str, capsys: pytest.CaptureFixture[str]):
+    """The same each time; the port is in it because it is not 443."""
+    owner = said(capsys, "hub", "connection-string", "--state", state)
+    assert owner.startswith("HostName=hub.example:8443;SharedAccessKeyName=iothubowner;SharedAccessKey=")
+    assert said(capsys, "hub", "connection-string", "--state", state) == owner
+    reader = said(capsys, "hub", "connection-string", "--policy", "registryRead", "--state", state)
+    assert reader.partition("SharedAccessKey=")[2] != owner.partition("SharedAccessKey=")[2]
+
+
+def test_the_command_offers_every_policy():
+    """A device that lacks the hub can still show the command's help."""
+    assert set(POLICIES) == set(RIGHTS)

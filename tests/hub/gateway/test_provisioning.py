@@ -1,0 +1,169 @@
+"""Registration (DPS) packet by packet, on both event loops."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import pytest
+
+from gateway_rig import HOST, Client, Rig, running
+from vedette.hub.registry import AlreadyExists, Draft
+from vedette.hub.registry.enrollments import Enrollment, UnknownEnrollment, derived
+from vedette.wire.iothub import Identity, signature
+from vedette.wire.packets import (
+    FAILURE,
+    Connack,
+    Connect,
+    ConnectCode,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+)
+
+SCOPE, ID = "0ne1", "pump-17"
+RESPONSES = (("$dps/registrations/res/#", 1),)
+REGISTER = "$dps/registrations/PUT/iotdps-register/?$rid=r%201"
+ASK = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=x"
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as made:
+        yield made
+
+
+def hello(
+    key: str, *, resource: str = f"{SCOPE}/registrations/{ID}", ttl: float = 60, **fields: Any
+) -> Connect:
+    """A CONNECT as the provisioning SDK sends it."""
+    sr, expiry = quote(resource, safe=""), str(int(time.time() + ttl))
+    token = f"SharedAccessSignature sr={sr}&sig={quote(signature(key, sr, expiry), safe='')}&se={expiry}"
+    user = f"{SCOPE}/registrations/{ID}/api-version=2019-03-31&ClientVersion=test"
+    given = {"client_id": ID, "username": user, "password": f"{token}&skn=registration".encode()}
+    return Connect(**(given | fields))
+
+
+@pytest.fixture
+def key(rig: Rig) -> str:
+    """The key of the device ID, of the group `pumps`."""
+    rig.registry.enrollments.add(Enrollment("valves", grouped=True))
+    group = rig.registry.enrollments.add(Enrollment("pumps", grouped=True))
+    return derived(group.primary_key, ID)
+
+
+async def admitted(rig: Rig, key: str) -> Client:
+    client = await rig.client()
+    client.send(hello(key))
+    await client.expect(Connack(ConnectCode.ACCEPTED))
+    return client
+
+
+async def answer(client: Client) -> tuple[str, Any]:
+    packet = await client.receive()
+    assert isinstance(packet, Publish)
+    return packet.topic, msgspec.json.decode(packet.payload)
+
+
+async def test_a_device_registers_asks_and_is_told(rig: Rig, key: str):
+    """Request ids return as they came; the outcome names hub and device."""
+    client = await admitted(rig, key)
+    client.send(Subscribe(1, (*RESPONSES, ("devices/#", 0))), Pingreq())
+    await client.expect(Suback(1, (1, FAILURE)), Pingresp())
+    client.send(Publish(ASK))
+    topic, said = await answer(client)
+    assert (topic, said["errorCode"]) == ("$dps/registrations/res/404/?$rid=2", 404002)
+    client.send(Publish(REGISTER, b"{}", 1, 9))
+    await client.expect(Puback(9))
+    topic, said = await answer(client)
+    assert topic == "$dps/registrations/res/202/?$rid=r%201&retry-after=1"
+    assert said["status"] == "assigning"
+    client.send(Publish(ASK))
+    topic, told = await answer(client)
+    assert (topic, told["operationId"]) == ("$dps/registrations/res/200/?$rid=2", said["operationId"])
+    state = told["registrationState"]
+    assert (state["assignedHub"], state["deviceId"], state["status"]) == (HOST, ID, "assigned")
+    device = rig.registry.get(Identity(ID))
+    assert device is not None
+    assert device.primary_key == key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"resource": f"{SCOPE}/registrations/other"}, ConnectCode.NOT_AUTHORIZED),
+        ({"ttl": -1}, ConnectCode.NOT_AUTHORIZED),
+        ({"client_id": "other"}, ConnectCode.BAD_CREDENTIALS),
+        ({"password": b"secret"}, ConnectCode.BAD_CREDENTIALS),
+        ({"password": None}, ConnectCode.BAD_CREDENTIALS),
+    ],
+    ids=["resource", "expired", "client id", "no token", "no password"],
+)
+async def test_a_wrong_claim_is_refused(rig: Rig, key: str, wrong: dict[str, Any], code: ConnectCode):
+    """Before anything is done."""
+    client = await rig.client()
+    client.send(hello(key, **wrong))
+    await client.expect(Connack(code))
+    assert await client.closed()
+    assert rig.registry.get(Identity(ID)) is None
+
+
+async def test_an_own_enrollment_goes_before_groups(rig: Rig, key: str):
+    """A device that has one is in no group; disabled, it is kept out."""
+    own = rig.registry.enrollments.add(Enrollment(ID, grouped=False, enabled=False))
+    for given in (key, own.primary_key):
+        client = await rig.client()
+        client.send(hello(given))
+        await client.expect(Connack(ConnectCode.NOT_AUTHORIZED))
+    assert rig.gateway.counters.refused["registration: enrollment is disabled"] == 1
+
+
+async def test_other_topics_close(rig: Rig, key: str):
+    """A registration connection is for nothing else."""
+    client = await admitted(rig, key)
+    client.send(Publish(f"devices/{ID}/messages/events/"))
+    assert await client.closed()
+    assert not rig.sink.received
+
+
+def test_a_device_key_is_derived_as_documented():
+    """base64(HMAC-SHA256(group key, registration id)), by `openssl dgst -sha256 -mac HMAC` over "sn-007"."""
+    assert derived("a2V5LW9mLWEtZ3JvdXA=", "sn-007") == "0K32jv4ZAw9dtSU7RkyFmu2fsp8usFWgfKXuiPZOEp8="
+
+
+def test_a_registered_device_gets_its_key_back(rig: Rig, key: str):
+    """Registering again restores the keys and keeps the twin; a device made by hand is left alone."""
+    (group,) = [one for one in rig.registry.enrollments.list() if one.name == "pumps"]
+    rig.registry.enrol(group, ID)
+    rig.registry.patch_desired(Identity(ID), {"rate": 5})
+    other = ("MDEyMzQ1Njc4OWFiY2RlZg==",) * 2
+    rig.registry.fleet.update(Draft(Identity(ID), other), "*")
+    rig.registry.enrol(group, ID)
+    entry = rig.registry.fleet.get(Identity(ID))
+    assert (entry.device.primary_key, entry.twin.desired) == (key, {"rate": 5})
+    with pytest.raises(AlreadyExists):
+        rig.registry.enrol(group, "pump")
+
+
+def test_enrollments_are_kept_listed_and_removed(rig: Rig):
+    """Names of groups and of registrations do not meet; wrong ones are refused."""
+    enrollments = rig.registry.enrollments
+    group = enrollments.add(Enrollment("a", grouped=True))
+    own = enrollments.add(Enrollment("a", grouped=False, device_id="b"))
+    assert list(enrollments.list()) == [own, group]
+    assert group.primary_key not in repr(group)
+    with pytest.raises(AlreadyExists):
+        enrollments.add(Enrollment("a", grouped=True))
+    with pytest.raises(ValueError, match="no device id"):
+        enrollments.add(Enrollment("c", grouped=True, device_id="b"))
+    with pytest.raises(ValueError, match="key"):
+        enrollments.add(Enrollment("c", grouped=True, primary_key="short"))
+    enrollments.remove("a", grouped=True)
+    with pytest.raises(UnknownEnrollment):
+        enrollments.get("a", grouped=True)
+    assert enrollments.get("a", grouped=False) == own
