@@ -45,6 +45,7 @@ HUB_ONLY = {
     "duckdb",
     "duckdb_kql",
     "fastapi",
+    "nicegui",
     "flatbuffers",
     "pyarrow",
     "rich",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -133,6 +134,20 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
     return settings
 
 
+def introduce_console(state: HubState, settings: HubSettings) -> None:
+    """Print the console's address and, at the first start only, how to sign in."""
+    from vedette.hub.detect.schema import Database
+    from vedette.hub.registry.users import FIRST_USER, Users
+
+    database = Database(state.registry_url)
+    password = Users(database.read, database.write).ensure_admin()
+    database.close()
+    print(f"console    https://{settings.host_names[0]}:{settings.https_port}/console/")
+    if password:
+        print(f"           first sign-in: {FIRST_USER}, password {password} (shown once; you choose another)")
+    sys.stdout.flush()
+
+
 def _init(options: argparse.Namespace) -> int:
     from vedette.hub.settings import HubError
 
@@ -175,7 +190,9 @@ def _run(options: argparse.Namespace) -> int:
             for name in ("bind", "mqtt_port", "https_port")
             if (value := getattr(options, name)) is not None
         }
-        app.run(state, msgspec.structs.replace(settings, **listening))
+        settings = msgspec.structs.replace(settings, **listening)
+        introduce_console(state, settings)
+        app.run(state, settings)
     except HubError as error:
         raise UsageError(str(error)) from None
     return 0

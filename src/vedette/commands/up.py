@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.commands import UsageError, add_command
 from vedette.commands.device import DEFAULT_MODULE
-from vedette.commands.hub import add_listening, initialise
+from vedette.commands.hub import add_listening, initialise, introduce_console
 from vedette.wire.iothub import ConnectionString, Identity
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         check_port(settings.bind, settings.https_port, "--https-port")
     except HubError as error:
         raise UsageError(str(error)) from None
+    introduce_console(state, settings)  # before the hub does it, whose words go into its log
     # Ctrl-C ends the table; the parts are then stopped in order: the agent flushes into a hub that is up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as parts:

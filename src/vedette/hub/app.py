@@ -8,6 +8,7 @@ import signal
 
 import uvloop
 
+from vedette.hub import console
 from vedette.hub.api import downlink, iothub, service
 from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.https import Https
@@ -47,6 +48,8 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     application.include_router(iothub.router(registry, settings.host_names))
     application.include_router(downlink.router(registry, gateway, settings.host_names))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
+    pages = console.open_backend(state, settings, registry)
+    console.mount(application, pages)  # the last: whatever is below its path is its own
     https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
     await https.start()
     log.info("hub listens on %s: MQTT %d, HTTPS %d", settings.bind, settings.mqtt_port, settings.https_port)
@@ -57,4 +60,5 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await intake.close()
     await maintenance.close()
     await https.close()
+    pages.close()
     registry.close()

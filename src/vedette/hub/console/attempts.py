@@ -1,0 +1,42 @@
+"""How often somebody may try a password. Pure: the caller brings the time."""
+
+from __future__ import annotations
+
+FREE_ATTEMPTS = 5
+"""Failures that cost nothing: people mistype."""
+
+FIRST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 900.0
+"""Each further failure doubles the pause, up to a quarter of an hour: 100 guesses a day."""
+
+REMEMBERED_S = 3600.0
+"""After this without a failure, all is forgotten."""
+
+MAX_KEYS = 10_000
+"""Names and addresses remembered; then the one that failed longest ago is forgotten: about 2 MB."""
+
+
+class Attempts:
+    """Failures by key (a user name, an address)."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, tuple[int, float]] = {}
+
+    def pause(self, key: str, now: float) -> float:
+        """Seconds until the next attempt is allowed; 0 if it is."""
+        count, at = self._failed.get(key, (0, 0.0))
+        if count < FREE_ATTEMPTS or now - at > REMEMBERED_S:
+            return 0.0
+        pause = min(FIRST_PAUSE_S * 2.0 ** min(count - FREE_ATTEMPTS, 10), LONGEST_PAUSE_S)
+        return max(0.0, at + pause - now)
+
+    def failed(self, key: str, now: float) -> None:
+        """Count a failure."""
+        count, at = self._failed.pop(key, (0, now))
+        self._failed[key] = (1 if now - at > REMEMBERED_S else count + 1, now)
+        if len(self._failed) > MAX_KEYS:
+            del self._failed[next(iter(self._failed))]
+
+    def succeeded(self, key: str) -> None:
+        """Forget the failures of a key."""
+        self._failed.pop(key, None)

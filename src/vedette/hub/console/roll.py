@@ -1,0 +1,116 @@
+"""The registry as lists and counts of devices: searched, sorted and paged by the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from sqlalchemy import Select, case, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from vedette.hub.registry.schema import IdentityRow
+
+NEW_S = 24 * 3600.0
+"""A device counts as new on its first day."""
+
+MAX_PAGE = 200
+"""Devices of one page."""
+
+State: TypeAlias = Literal["", "online", "silent", "never", "new"]
+Order: TypeAlias = Literal["device", "seen", "created"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A device, its modules' connections and activity included. seen, created: Unix seconds."""
+
+    device_id: str
+    enabled: bool
+    online: bool
+    seen: float | None
+    created: float
+
+    @property
+    def state(self) -> str:
+        """In one word."""
+        if not self.enabled:
+            return "disabled"
+        return "online" if self.online else "silent" if self.seen else "never seen"
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """How many devices there are, by state."""
+
+    devices: int
+    online: int
+    silent: int
+    never: int
+    new: int
+
+
+class Roll:
+    """All devices, a page at a time."""
+
+    def __init__(self, read: sessionmaker[Session]) -> None:
+        self._read = read
+
+    def page(
+        self,
+        search: str = "",
+        state: State = "",
+        *,
+        offset: int = 0,
+        limit: int = 50,
+        order: Order = "device",
+        descending: bool = False,
+    ) -> tuple[Sequence[Entry], int]:
+        """A page of devices whose id contains a text, and how many there are of them."""
+        devices = _devices(search, state).subquery()
+        column = devices.c[{"device": "device_id", "seen": "seen", "created": "created"}[order]]
+        sorted_by = column.desc().nulls_last() if descending else column.asc().nulls_last()
+        rows = select(devices).order_by(sorted_by, devices.c.device_id)
+        with self._read.begin() as session:
+            total = session.scalar(select(func.count()).select_from(devices)) or 0
+            found = session.execute(rows.offset(max(0, offset)).limit(min(limit, MAX_PAGE)))
+            return [Entry(*_plain(row)) for row in found.tuples()], total
+
+    def totals(self) -> Totals:
+        """How many devices there are."""
+        devices = _devices("", "").subquery()
+        seen, online = devices.c.seen.is_not(None), devices.c.online > 0
+
+        def number(condition: Any) -> Any:
+            return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+        new = devices.c.created > time.time() - NEW_S
+        sums = select(func.count(), *map(number, (online, seen & ~online, ~seen & ~online, new)))
+        with self._read.begin() as session:
+            return Totals(*session.execute(sums.select_from(devices)).one().tuple())
+
+
+def _plain(row: Sequence[Any]) -> tuple[str, bool, bool, float | None, float]:
+    device_id, enabled, online, seen, created = row
+    return device_id, bool(enabled), bool(online), seen, created
+
+
+def _devices(search: str, state: State) -> Select[*tuple[Any, ...]]:
+    """One row a device: the connection and the activity of its modules count as its own."""
+    online = func.max(case((IdentityRow.gateway != "", 1), else_=0)).label("online")
+    seen = func.max(IdentityRow.last_activity).label("seen")
+    created = func.min(IdentityRow.created).label("created")
+    own = func.max(case(((IdentityRow.module_id == "") & IdentityRow.enabled, 1), else_=0)).label("enabled")
+    rows: Select[*tuple[Any, ...]] = select(IdentityRow.device_id, own, online, seen, created).group_by(
+        IdentityRow.device_id
+    )
+    if search:
+        rows = rows.where(func.lower(IdentityRow.device_id).contains(search.lower(), autoescape=True))
+    if state == "online":
+        rows = rows.having(online > 0)
+    elif state == "silent":
+        rows = rows.having(online == 0, seen.is_not(None))
+    elif state == "never":
+        rows = rows.having(online == 0, seen.is_(None))
+    elif state == "new":
+        rows = rows.having(created > time.time() - NEW_S)
+    return rows
