@@ -150,7 +150,7 @@ def identity_document(entry: Entry) -> dict[str, Any]:
         "connectionState": _state(entry),
         "connectionStateUpdatedTime": _time(device.last_activity),
         "lastActivityTime": _time(device.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": entry.waiting,
         "authentication": {
             "symmetricKey": {
                 "primaryKey": device.primary_key if sas else None,
@@ -185,7 +185,7 @@ def twin_document(entry: Entry) -> dict[str, Any]:
         "statusUpdateTime": NEVER,
         "connectionState": _state(entry),
         "lastActivityTime": _time(device.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": entry.waiting,
         "authenticationType": profile.authentication,
         "x509Thumbprint": _thumbprint_document(entry),
         "modelId": "",

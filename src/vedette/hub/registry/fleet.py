@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import and_, case, delete, func, select, tuple_
 from sqlalchemy.orm import Session, sessionmaker
 
+from vedette.hub.registry.messages import MessageRow, waiting
 from vedette.hub.registry.profiles import (
     MAX_TAGS_BYTES,
     Draft,
@@ -93,8 +94,15 @@ class Fleet:
         also = and_(
             ProfileRow.device_id == IdentityRow.device_id, ProfileRow.module_id == IdentityRow.module_id
         )
+        letters = (
+            select(func.count())
+            .where(
+                MessageRow.device_id == IdentityRow.device_id, MessageRow.module_id == IdentityRow.module_id
+            )
+            .scalar_subquery()
+        )
         rows = (
-            select(IdentityRow, TwinRow, ProfileRow)
+            select(IdentityRow, TwinRow, ProfileRow, letters)
             .join(TwinRow, on)
             .outerjoin(ProfileRow, also)
             .where(IdentityRow.module_id != "" if modules else IdentityRow.module_id == "")
@@ -107,8 +115,8 @@ class Fleet:
             rows = rows.where(tuple_(IdentityRow.device_id, IdentityRow.module_id) > tuple_(*key_of(after)))
         with self._read.begin() as session:
             return [
-                Entry(device_of(row), profile_of(profile), twin_of(twin))
-                for row, twin, profile in session.execute(rows)
+                Entry(device_of(row), profile_of(profile), twin_of(twin), count)
+                for row, twin, profile, count in session.execute(rows)
             ]
 
     def counts(self) -> Counts:
@@ -207,7 +215,8 @@ def _entry(session: Session, identity: Identity) -> Entry:
     if row is None:
         raise UnknownIdentity(f"{identity.client_id}: no such device or module")
     profile = profile_of(session.get(ProfileRow, key_of(identity)))
-    return Entry(device_of(row), profile, twin_of(twin_row(session, identity)))
+    count = 0 if identity.module_id else waiting(session, identity.device_id)
+    return Entry(device_of(row), profile, twin_of(twin_row(session, identity)), count)
 
 
 def _check_etag(if_match: str | None, etag: str) -> None:

@@ -55,11 +55,12 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Everything that is registered of one identity."""
+    """Everything that is registered of one identity. waiting: cloud-to-device messages that wait for it."""
 
     device: Device
     profile: Profile
     twin: Twin
+    waiting: int = 0
 
     @property
     def twin_etag(self) -> str:
