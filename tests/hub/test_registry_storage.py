@@ -4,6 +4,7 @@ import base64
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,6 +16,7 @@ from vedette.hub.registry import Registry, RegistryError
 from vedette.hub.registry.migrate import HEAD, MIGRATIONS
 from vedette.hub.registry.schema import Base, open_engine
 from vedette.hub.registry.vault import Vault
+from vedette.hub.settings import HubSettings, HubState
 from vedette.wire.iothub import Identity
 
 KEY = base64.b64encode(b"a key that nobody may read there").decode()
@@ -190,3 +192,20 @@ def test_postgresql_needs_a_key_file(new_database: Callable[[], str]):
     """There is no directory of its own to put one in."""
     with pytest.raises(RegistryError, match="needs a key file"):
         Registry(new_database())
+
+
+def test_the_url_may_name_the_key_file(new_database: Callable[[], str], tmp_path: Path):
+    """So that one text tells every program where the registry is."""
+    Registry(f"{new_database()}?key_file={tmp_path}/there.key").close()
+    assert (tmp_path / "there.key").exists()
+
+
+def test_settings_may_name_another_database(tmp_path: Path):
+    """The key file stays in the state directory, and the settings, with a password in them, private."""
+    state = HubState(tmp_path / "hub")
+    state.save(HubSettings(host_names=("localhost",), registry="postgresql://u:p@db/registry"))
+    assert (
+        state.registry_url
+        == f"postgresql://u:p@db/registry?key_file={quote(str(state.root), '')}%2Fregistry.key"
+    )
+    assert state.settings_file.stat().st_mode & 0o777 == 0o600

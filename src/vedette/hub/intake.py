@@ -20,6 +20,7 @@ from vedette.hub.decode import Decoded, Reading, Unreadable, decode
 from vedette.hub.lake.errors import CommitFailed
 from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
+from vedette.hub.tail import Tail
 from vedette.wire.events import utc_text
 from vedette.wire.iothub import Identity, encode_properties
 from vedette.wire.message import MessageError
@@ -174,6 +175,7 @@ class Intake:
 
     def __init__(self, lake: Path) -> None:
         self.counters = Counters()
+        self.tail = Tail()
         self._lake = lake
         self._seen = Seen()
         self._arriving: dict[bytes, asyncio.Task[None]] = {}
@@ -238,6 +240,7 @@ class Intake:
     async def close(self) -> None:
         """Store what has been submitted, refuse what comes, stop the writer thread."""
         self._closed = True
+        self.tail.close()
         if self._arriving:
             await asyncio.wait(self._arriving.values(), timeout=CLOSE_S)
         await self._events.close()
@@ -253,6 +256,7 @@ class Intake:
                 size = len(inbound.body) + ROW_BYTES * len(rows.events)
                 await self._events.put(rows.events, size)
                 self.counters.events += len(rows.events)
+                self.tail.publish(rows.events)
             self._seen.add(key)
         finally:
             del self._arriving[key]

@@ -8,6 +8,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 
@@ -26,13 +27,15 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A hub's settings.
 
     host_names: names and addresses that devices may call it by; the first stands in connection strings.
-    retention_days: age at which raw events are removed.
+    retention_days: age at which raw events are removed. registry: URL of the registry's database, as in
+    `postgresql://user:password@host/name`; empty for a file in the state directory.
     """
 
     host_names: tuple[str, ...]
     bind: str = "0.0.0.0"  # noqa: S104 - a hub is there to be reached; TLS and keys guard it
     mqtt_port: Port = 8883
     https_port: Port = 8443
+    registry: str = ""
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
 
 
@@ -48,8 +51,12 @@ class HubState(msgspec.Struct, frozen=True):
 
     @property
     def registry_url(self) -> str:
-        """Identities, keys and twins."""
-        return f"sqlite:///{self.root / 'registry.db'}"
+        """Identities, keys and twins: where the settings say, else a file here. The key file is here."""
+        configured = self.load().registry if self.settings_file.exists() else ""
+        if not configured:
+            return f"sqlite:///{self.root / 'registry.db'}"
+        key_file = quote(str(self.root / "registry.key"), safe="")
+        return f"{configured}{'&' if '?' in configured else '?'}key_file={key_file}"
 
     @property
     def lake(self) -> Path:
@@ -88,6 +95,7 @@ class HubState(msgspec.Struct, frozen=True):
             if not valid_host(name):
                 raise HubError(f"host name: {name!r} is neither a name nor an address")
         self.make()
+        self.settings_file.touch(mode=0o600)  # a database's password may stand in it
         self.settings_file.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
 
 

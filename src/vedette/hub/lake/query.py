@@ -64,19 +64,40 @@ class Lake:
         self._beside = beside or {}
 
     def query(
-        self, text: str, language: Literal["kql", "sql"] = "kql", *, limits: Limits | None = None
+        self,
+        text: str,
+        language: Literal["kql", "sql"] = "kql",
+        *,
+        limits: Limits | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Answer a query from what is committed at this moment. Blocks. Raises QueryError."""
+        """Answer a query from what is committed at this moment. Blocks. Raises QueryError.
+
+        parameters: values of `$name` in SQL; in KQL there are none.
+        """
         limits = limits or Limits()
+        with self.cursor(text, language, limits=limits, parameters=parameters) as cursor:
+            return _fetch(cursor, limits.rows)
+
+    @contextmanager
+    def cursor(
+        self,
+        text: str,
+        language: Literal["kql", "sql"],
+        *,
+        limits: Limits,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Iterator[DuckDBPyConnection]:
+        """A query that has been started, to read its rows from. Raises QueryError, within the block, too."""
         if len(text) > QUERY_CHARS:
             raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
         with _open(self.path, limits) as connection, _reported(connection, limits.seconds, language):
             self._fill(connection, text)
-            parameters: dict[str, Any] = {}
+            given = dict(parameters or {})
             if language == "kql":
-                text, parameters = translate(connection, text)
+                text, given = translate(connection, text)
             _only_select(connection, text)
-            return _fetch(connection.execute(text, parameters), limits.rows)
+            yield connection.execute(text, given)
 
     def _fill(self, connection: DuckDBPyConnection, text: str) -> None:
         """Fill the tables that the query names. In SQL names have no case, in KQL they do: either will do."""
@@ -151,12 +172,24 @@ def _explained(text: str, language: str) -> QueryError:
 
 def _fetch(cursor: DuckDBPyConnection, limit: int) -> Result:
     """Up to `limit` rows, and whether there were more."""
-    columns = tuple(column[0] for column in cursor.description or ())
-    dynamic = {i for i, column in enumerate(cursor.description or ()) if str(column[1]) == "JSON"}
     rows: list[tuple[Any, ...]] = []
-    while len(rows) <= limit and (some := cursor.fetchmany(min(FETCH_ROWS, limit + 1 - len(rows)))):
-        rows += [tuple(_plain(value, i in dynamic) for i, value in enumerate(row)) for row in some]
-    return Result(columns, rows[:limit], truncated=len(rows) > limit)
+    for some in plain_rows(cursor, min(FETCH_ROWS, limit + 1)):
+        rows += some
+        if len(rows) > limit:
+            break
+    return Result(columns_of(cursor), rows[:limit], truncated=len(rows) > limit)
+
+
+def columns_of(cursor: DuckDBPyConnection) -> tuple[str, ...]:
+    """Names of a started query's columns."""
+    return tuple(column[0] for column in cursor.description or ())
+
+
+def plain_rows(cursor: DuckDBPyConnection, size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """A started query's rows for display, so many at a time."""
+    dynamic = {i for i, column in enumerate(cursor.description or ()) if str(column[1]) == "JSON"}
+    while some := cursor.fetchmany(size):
+        yield [tuple(_plain(value, i in dynamic) for i, value in enumerate(row)) for row in some]
 
 
 def _plain(value: Any, dynamic: bool) -> Any:

@@ -146,16 +146,23 @@ for writing rows that no other writer depends on; NONE: no transaction (autocomm
 WRITE, SHARED, NONE = "write", "shared", "none"
 
 
+KEY_FILE = "key_file"
+"""Parameter of a registry's URL; it is ours and goes no further."""
+
+
 def open_engine(url: str, key_file: Path | None = None) -> Engine:
     """Connect, bring the schema up to date, and unlock the keys.
 
-    key_file: None for the one beside a SQLite database. Raises RegistryError if the database cannot be
-    reached, a newer version wrote it, or its keys are sealed with another file.
+    key_file: None for the one that the URL names (`?key_file=…`) or that lies beside a SQLite database.
+    Raises RegistryError if the database cannot be reached, a newer version wrote it, or its keys are sealed
+    with another file.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise RegistryError("registry: the URL cannot be read") from None
+    if named := parsed.query.get(KEY_FILE):
+        key_file, parsed = Path(str(named)), parsed.difference_update_query([KEY_FILE])
     # Parameters hold keys; errors are logged.
     if parsed.get_backend_name() == "sqlite":
         _create_private(parsed)
