@@ -25,6 +25,7 @@ CONNECTION_STRING = "connection_string.txt"
 CERTIFICATE = "certificate_public.pem"
 PRIVATE_KEY = "certificate_private.pem"
 CONF = "conf.json"
+PROVISIONING = "provisioning.json"
 CA_FILE = "ca.pem"
 CACHED_TWIN = "twin.json"
 

@@ -76,7 +76,7 @@ def _local(parser: argparse.ArgumentParser) -> None:
         "--connection-string-file",
         type=Path,
         metavar="FILE",
-        help="default: connection_string.txt in --config",
+        help="default: connection_string.txt in --config, else provisioning.json there",
     )
     parser.add_argument(
         "--ca", type=Path, metavar="PEM", help="trust this authority only (default: ca.pem in --config)"
@@ -86,10 +86,21 @@ def _local(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load(options: argparse.Namespace) -> Any:
-    from vedette.agent.settings import LocalError, load_local
+def _load(options: argparse.Namespace, *, patient: bool = False) -> Any:
+    """Who the agent is: by a connection string, or by registration, for which a patient one waits."""
+    from vedette.agent.settings import CONNECTION_STRING, PROVISIONING, LocalError, load_local
 
+    named = options.connection_string_file or options.config / CONNECTION_STRING
+    enrolled = not named.exists() and (options.config / PROVISIONING).exists()
     try:
+        if enrolled:
+            from vedette.agent.provision import provisioned
+
+            return asyncio.run(
+                provisioned(
+                    options.config, options.state, ca_file=options.ca, port=options.port, patient=patient
+                )
+            )
         return load_local(
             options.config,
             options.state,
@@ -106,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
     from vedette.agent.outbox import OutboxInUse
     from vedette.wire.iothub import DialectError
 
-    local = _load(options)
+    local = _load(options, patient=True)
     try:
         serve(local)
     except (DialectError, OutboxInUse) as error:
