@@ -186,6 +186,7 @@ async def test_a_change_is_applied_after_everything_was_sent_by_the_old_settings
     async with running(tmp_path) as rig, at_work(configured(tmp_path, rig), [process, sbom]) as agent:
         rig.registry.patch_desired(MODULE, QUIET)
         await until(lambda: reported(rig).get("Statistics_Disabled"), "quiet")
+        await until(lambda: not agent._outbox.depth, "an empty outbox")
         before = len(rig.sink.received)
         deadlines = dict(agent._schedule._next)
         rig.registry.patch_desired(
@@ -207,7 +208,7 @@ async def test_no_execution_is_lost_or_doubled_over_changes_under_load(tmp_path:
     """Real executions, counted in the kernel, while settings change all the time: every one arrives once."""
     tag, rounds, batch = new_tag(), 30, 100
     changes = [
-        {"Process_CacheSize": 200},
+        {"Process_CacheSize": 3000},
         {"Process_MessageFrequency": "High"},
         {"Process_OverflowPolicy": "drop-new"},
         {"CollectorsCore_PriorityIntervals": "0.01,0.02,0.02"},

@@ -1,5 +1,6 @@
 """The eBPF object: what is shipped, what the loader refuses, what the counter does at its limits."""
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,15 @@ class Heard:
 
     def __init__(self) -> None:
         self.keys: list[set[bytes]] = [set(), set()]
+        self._seen: dict[bytes, Seen] = {}
 
-    def __call__(self, generation: int, key: bytes, _seen: Seen) -> None:
+    def __call__(self, generation: int, key: bytes, seen: Seen) -> None:
         self.keys[generation].add(key)
+        self._seen[key] = seen
+
+    def tagged(self, tag: str) -> set[bytes]:
+        """Keys of executions that have a tag in their arguments."""
+        return {k for k, s in self._seen.items() if s.event == "EXEC" and tag.encode() in s.arguments}
 
 
 @pytest.fixture
@@ -76,6 +83,30 @@ class TestLimits:
         assert [loss.reason for loss in first.losses] == [KERNEL_RING_FULL]
         assert second.losses == []
         assert len(second.hits) >= 51
+
+    async def test_maps_change_their_size_without_losing_a_count(self, heard: Heard):
+        """Larger and smaller again while 4,000 distinct programs run: hits and losses are all of them."""
+        counter = ProcessCounter(1, heard)
+        counter.begin()
+        tag = new_tag()
+        load = asyncio.create_task(spawn("distinct", 4000, tag, ""))
+        finished = []
+        capacity = 1
+        while not load.done():
+            capacity = 6000 - capacity
+            await counter.resize(capacity)
+            finished.append(await counter.finish())
+            counter.hear()
+        await load
+        finished += [await counter.finish(), await counter.finish()]
+        counter.close()
+        counted = sum(hits for each in finished for _, hits in each.hits)
+        lost = sum(loss.hits for each in finished for loss in each.losses)
+        assert len(finished) > 4
+        assert counted >= 4001 - lost
+        own = [key for each in finished for key, _ in each.hits if key in heard.tagged(tag)]
+        assert len(own) == len(set(own)), "each distinct program once"
+        assert 4001 - lost <= len(own) <= 4001
 
     async def test_a_full_map_is_a_counted_loss(self, heard: Heard):
         """Keys beyond the map's capacity are lost one by one, those within it are counted on."""

@@ -376,9 +376,10 @@ class TestChangingSettings:
         """Unavailable is raised, nothing counts any more, and what was seen is not lost."""
         tag = new_tag()
         await spawn("vfork", 5, tag, "x")
+        await ebpf.apply(settings(ProcessMode.POLLING))
         monkeypatch.setattr(bpf, "BTF", tmp_path / "vmlinux")
         with pytest.raises(Unavailable):
-            await ebpf.apply(settings(cache=ROOMY + 1))
+            await ebpf.apply(settings(ProcessMode.EBPF))
         await spawn("vfork", 5, tag, "x")
         assert ebpf.source == "none"
         assert hits((await ebpf.collect()).events, tag)["EXEC", f"{spawner()} {tag} x"] == 5

@@ -21,7 +21,7 @@
 #define TEXT_MAX 4096 /* bytes of a command line that are kept: one page, as ps had it for decades */
 #define PATH_KEPT 256 /* bytes of an executable's path, with its NUL */
 #define FORKS_MAX 256 /* children between fork and exec at one moment; the table holds about 1.1 MB */
-#define COUNTS_MAX 2048 /* replaced by user space before loading */
+#define COUNTS_MAX 2304 /* keys of a generation: 256 events and what may wait in the ring, see counts */
 #define RING_BYTES (128 * 1024)
 
 /* The kernel's structures, as far as they matter here; loading finds the real offsets. */
@@ -87,12 +87,19 @@ struct {
 	__array(values, struct ledger_map);
 } active SEC(".maps") = { .values = { &ledger_0 } };
 
-struct {
+struct counts_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, COUNTS_MAX);
 	__type(key, struct key);
 	__type(value, __u64);
 } counts_0 SEC(".maps"), counts_1 SEC(".maps");
+
+struct { /* by generation; user space puts one of another size in while the generation rests */
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct counts_map);
+} counts SEC(".maps") = { .values = { &counts_0, &counts_1 } };
 
 struct { /* children that have neither executed nor ended, by process id */
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -224,24 +231,29 @@ static __always_inline void count(struct record *r)
 {
 	struct ledger *ledger = active_ledger();
 	__u64 one = 1, *hits;
+	__u32 generation;
+	void *keys;
 
 	if (!ledger)
 		return;
-	void *counts = ledger->generation ? (void *)&counts_1 : (void *)&counts_0;
+	generation = ledger->generation;
+	keys = bpf_map_lookup_elem(&counts, &generation);
+	if (!keys)
+		return;
 	ledger->counted++;
-	hits = bpf_map_lookup_elem(counts, &r->key);
+	hits = bpf_map_lookup_elem(keys, &r->key);
 	if (!hits) {
-		if (!bpf_map_update_elem(counts, &r->key, &one, BPF_NOEXIST)) {
+		if (!bpf_map_update_elem(keys, &r->key, &one, BPF_NOEXIST)) {
 			r->generation = ledger->generation;
 			if (!tell(r)) {
 				ledger->told++;
 			} else { /* nobody would ever learn what the key means */
-				bpf_map_delete_elem(counts, &r->key);
+				bpf_map_delete_elem(keys, &r->key);
 				ledger->ring_full++;
 			}
 			return;
 		}
-		hits = bpf_map_lookup_elem(counts, &r->key); /* another CPU may have been first */
+		hits = bpf_map_lookup_elem(keys, &r->key); /* another CPU may have been first */
 		if (!hits) {
 			ledger->map_full++;
 			return;

@@ -47,11 +47,9 @@ class _Source(Protocol):
 
     def begin(self) -> None: ...
 
-    def serves(self, settings: Settings) -> bool:
-        """False if these settings need another source, or this one anew."""
+    async def apply(self, settings: Settings) -> Collected:
+        """Go on under other settings; what had to be handed over for that."""
         ...
-
-    def limit(self, settings: Settings) -> None: ...
 
     async def collect(self) -> Collected: ...
 
@@ -64,9 +62,9 @@ class _Kernel:
     label = EBPF
 
     def __init__(self, settings: Settings, payload: _Payload) -> None:
-        self._room = settings.process_cache_size
+        self._capacity = settings.process_cache_size
         self._payload = payload
-        self._counter = ProcessCounter(self._room, self._announced)
+        self._counter = ProcessCounter(self._capacity, self._announced)
         self._caches = [_cache(settings, forget=partial(self._forget, generation)) for generation in (0, 1)]
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -75,12 +73,14 @@ class _Kernel:
         asyncio.get_running_loop().add_reader(self._counter.fd, self._counter.hear)
         self._settle()
 
-    def serves(self, settings: Settings) -> bool:
-        return settings.process_cache_size <= self._room  # the kernel's map was made for that
-
-    def limit(self, settings: Settings) -> None:
+    async def apply(self, settings: Settings) -> Collected:
         for cache in self._caches:
             cache.limit(settings.process_cache_size, Overflow(settings.process_overflow))
+        if settings.process_cache_size == self._capacity:
+            return Collected([], [])
+        self._capacity = settings.process_cache_size
+        await self._counter.resize(self._capacity)
+        return await self.collect()  # and so over to the generation that has the new size
 
     async def collect(self) -> Collected:
         self._take_settled()
@@ -127,11 +127,9 @@ class _OneByOne:
         self._payload = payload
         self._timer: asyncio.TimerHandle | None = None
 
-    def serves(self, settings: Settings) -> bool:
-        return True
-
-    def limit(self, settings: Settings) -> None:
+    async def apply(self, settings: Settings) -> Collected:
         self._cache.limit(settings.process_cache_size, Overflow(settings.process_overflow))
+        return Collected([], [])
 
     def _seen(self, seen: Seen) -> None:
         self._cache.add(self._payload(seen), now=seen.at)
@@ -186,15 +184,15 @@ class _Polling(_OneByOne):
     def __init__(self, settings: Settings, payload: _Payload) -> None:
         super().__init__(settings, payload)
         self._poll = ProcPoll(self._seen, self._lost)
-        self.limit(settings)
+        self._interval = settings.process_polling_interval / 1e6
 
     def begin(self) -> None:
         self._poll.begin()
         self._look()
 
-    def limit(self, settings: Settings) -> None:
-        super().limit(settings)
+    async def apply(self, settings: Settings) -> Collected:
         self._interval = settings.process_polling_interval / 1e6
+        return await super().apply(settings)
 
     async def collect(self) -> Collected:
         self._poll.look()
@@ -250,16 +248,17 @@ class ProcessCollector:
     async def apply(self, settings: Settings) -> None:
         """Go on under new settings.
 
-        Cache and policy change under the running source. Where another source is needed, it is made ready
-        first; then the old one stops, the new one begins, and what the old one had seen is kept for the
-        next `collect`. Nothing is counted twice; a process that starts in the milliseconds between is not
-        seen. If the new mode has no source here, nothing counts any more and Unavailable is raised.
+        Cache and policy change under the running source, and nothing is lost or doubled. Where another source
+        is needed, it is made ready first; then the old one stops, the new one begins, and what the old one had
+        seen is kept for the next `collect`. Nothing is counted twice; a process that starts in the
+        milliseconds between is not seen. If the new mode has no source here, nothing counts any more and
+        Unavailable is raised.
         """
         current = self._counting
         same_mode = settings.process_mode == self._settings.process_mode
         best = LADDER[settings.process_mode][0]
-        if current and current.serves(settings) and (same_mode or isinstance(current, best)):
-            current.limit(settings)
+        if current and (same_mode or isinstance(current, best)):
+            self._carried = self._with_carried(await current.apply(settings))
             self._settings = settings
         else:
             await self._switch(settings)

@@ -43,6 +43,7 @@ ENOTSUPP = 524
 
 PER_CPU = frozenset({5, 6, 10})
 """BPF_MAP_TYPE_PERCPU_HASH, _PERCPU_ARRAY and _LRU_PERCPU_HASH: map types with a value for each CPU."""
+MAP_TYPE_HASH = 1
 
 CGROUP_SOCK_CREATE, TCX_INGRESS, TCX_EGRESS = 2, 46, 47
 """Where `Loaded.link` attaches: enum bpf_attach_type of linux/bpf.h. tcx came with kernel 6.6."""
@@ -67,6 +68,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_program__set_autoload": (c_int, [c_void_p, c_bool]),
     "bpf_raw_tracepoint_open": (c_int, [c_char_p, c_int]),
     "bpf_link_create": (c_int, [c_int, c_int, c_int, c_void_p]),
+    "bpf_map_create": (c_int, [c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p]),
     "bpf_map_lookup_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_lookup_and_delete_elem": (c_int, [c_int, c_char_p, c_void_p]),
     "bpf_map_update_elem": (c_int, [c_int, c_char_p, c_char_p, c_uint64]),
@@ -141,6 +143,14 @@ class Map:
         self._key_size = key_size
         self.value_size = value_size
         self._value = ctypes.create_string_buffer(value_size)
+
+    @classmethod
+    def hash(cls, name: str, key_size: int, value_size: int, entries: int) -> Map:
+        """A new hash map, which lives as long as somebody holds it. Raises OSError."""
+        fd = _libbpf().bpf_map_create(MAP_TYPE_HASH, name.encode(), key_size, value_size, entries, None)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd), f"BPF map {name}")
+        return cls(name, fd, key_size, value_size)
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a key, or None."""
@@ -264,6 +274,11 @@ class Loaded:
         if link < 0:
             raise OSError(-link, os.strerror(-link), f"BPF program {program}")
         return link
+
+    def replace(self, name: str, fresh: Map) -> None:
+        """Hold another map in the place of one."""
+        os.close(self.maps[name].fd)
+        self.maps[name] = fresh
 
     def detach(self) -> None:
         """Let no program run at a tracepoint any more; maps stay readable."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from errno import EINVAL
 from struct import Struct
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,9 @@ WAKE_AT = RING_BYTES // 4
 SMALLEST_RECORD = 64
 """Bytes of the ring that the shortest announcement takes."""
 
+COUNTS_MAX = 2304
+"""COUNTS_MAX of the C text: keys that a generation's map holds, until one of another size takes its place."""
+
 ANNOUNCED_MAX = RING_BYTES // SMALLEST_RECORD
 """Keys that can be in the kernel's map before the caller has heard of them and may forget them again."""
 
@@ -51,6 +55,8 @@ takes milliseconds; a shell that runs a function in a subshell takes as long as 
 
 HEARD_WITHIN = 1.0
 """Seconds to wait for announcements that a program on another CPU is just writing: it takes microseconds."""
+
+KEY_BYTES, HITS_BYTES = 16, 8
 
 _CONFIG = Struct("<16sQ")
 _LEDGER = Struct("<7Q")
@@ -86,11 +92,12 @@ class ProcessCounter:
 
     def __init__(self, capacity: int, announce: Callable[[int, bytes, Seen], None]) -> None:
         self._announce = announce
-        entries = capacity + ANNOUNCED_MAX
         config = _CONFIG.pack(os.urandom(16), WAKE_AT)
-        self._loaded = bpf.load(OBJECT, constants=config, entries={"counts_0": entries, "counts_1": entries})
+        self._loaded = bpf.load(OBJECT, constants=config, entries={})
         maps = self._loaded.maps
-        self._counts = maps["counts_0"], maps["counts_1"]
+        self._counts = [maps["counts_0"], maps["counts_1"]]
+        self._room = [COUNTS_MAX, COUNTS_MAX]
+        self._wanted = capacity + ANNOUNCED_MAX
         self._ledgers = maps["ledger_0"], maps["ledger_1"]
         self._switch, self._forks = maps["active"], maps["forks"]
         self._ring = bpf.Ring(maps["ring"])
@@ -99,6 +106,7 @@ class ProcessCounter:
         self.active = 0
         for generation in (0, 1):
             self._reset(generation)
+            self._fit(generation)
 
     @property
     def fd(self) -> int:
@@ -109,6 +117,15 @@ class ProcessCounter:
         """Count from now on. Raises Unavailable."""
         for program, tracepoint in TRACEPOINTS.items():
             self._loaded.attach_raw_tracepoint(program, tracepoint)
+
+    async def resize(self, capacity: int) -> None:
+        """Make room for another number of distinct events, while counting goes on.
+
+        The generation at rest changes now, the other when it rests: with the next `finish` the caller has
+        what it asked for.
+        """
+        self._wanted = capacity + ANNOUNCED_MAX
+        await asyncio.to_thread(self._fit, 1 - self.active)
 
     def hear(self) -> None:
         """Pass on the announcements that wait."""
@@ -150,6 +167,8 @@ class ProcessCounter:
         hits = [(key, int.from_bytes(value, "little")) for key, value in self._counts[old].take_all()]
         losses = self._losses(ledger, sum(count for _, count in hits) + self._forgotten[old])
         self._reset(old)
+        if self._wanted != self._room[old]:
+            await asyncio.to_thread(self._fit, old)
         return Finished(old, hits, losses)
 
     def end(self) -> None:
@@ -178,6 +197,27 @@ class ProcessCounter:
         cpus = self._ledgers[generation].value_size // _LEDGER.size
         self._ledgers[generation].put(bytes(4), _LEDGER.pack(generation, 0, 0, 0, 0, 0, 0) * cpus)
         self._heard[generation] = self._forgotten[generation] = 0
+
+    def _fit(self, generation: int) -> None:
+        """Give a generation at rest a map of the size that is wanted.
+
+        Before kernel 5.10 only one of equal size is taken: the old one stays, and what it has no room for is
+        counted as lost.
+        """
+        if self._wanted == self._room[generation]:
+            return
+        name = f"counts_{generation}"
+        fresh = bpf.Map.hash(name, KEY_BYTES, HITS_BYTES, self._wanted)
+        try:
+            self._loaded.maps["counts"].put(generation.to_bytes(4, "little"), fresh.fd.to_bytes(4, "little"))
+        except OSError as error:
+            os.close(fresh.fd)
+            if error.errno != EINVAL:
+                raise
+            self._wanted = self._room[generation]
+            return
+        self._loaded.replace(name, fresh)
+        self._counts[generation], self._room[generation] = fresh, self._wanted
 
     def _losses(self, ledger: _Ledger, hits: int) -> list[Loss]:
         losses = Losses()
