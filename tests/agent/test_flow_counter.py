@@ -4,17 +4,19 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from netrig import ETHERNET, FAR, FAR6, FAR_MAC, NEAR, NEAR6, NEAR_MAC, Peer, echo, ip
 from spawning import needs_bpf
 
 from vedette.agent.losses import CAPTURE_FULL, KERNEL_MAP_FULL, NAMES_UNTOLD
 from vedette.agent.sources import Unavailable, bpf, flow_bpf
-from vedette.agent.sources.flow import ICMP, ICMP6, TCP, UDP, Finished, Flow, Kind, Told
+from vedette.agent.sources.flow import ICMP, ICMP6, TCP, UDP, Finished, Flow, Identity, Kind, Told
 from vedette.agent.sources.flow_bpf import TAP, TCX, FlowCounter, cgroup_root
 from vedette.agent.sources.packet import PacketCapture
 
@@ -28,6 +30,8 @@ ROADS: dict[str, Callable[[Callable[[Told], None]], Source]] = {
 }
 EVERY_ROAD = pytest.mark.parametrize("road", ROADS)
 KERNEL_ROADS = pytest.mark.parametrize("road", ["tcx", "packet socket"])
+
+COUNTS = ("packets_in", "packets_out", "bytes_in", "bytes_out")
 
 SINK = """
 import socket
@@ -56,20 +60,29 @@ class Watched:
 
     def __init__(self, road: str, peer: Peer) -> None:
         self.told: list[Told] = []
-        self.source = ROADS[road](self.told.append)
         self.peer = peer
-        self.way = self.source.watch(peer.link)
-        self._before = peer.counters()
+        while True:  # until nothing passed while it began: IPv6 talks to itself now and then
+            self._before = peer.counters()
+            self.source = ROADS[road](self.told.append)
+            self.way = self.source.watch(peer.link)
+            if peer.counters() == self._before:
+                break
+            self.source.close()
 
     async def finish(self) -> tuple[Finished, dict[str, int]]:
-        """What was counted, once the device has come to rest, and what the device counted itself."""
-        now = self.peer.counters()
-        while True:
+        """What was counted, once the device has come to rest, and what the device counted itself.
+
+        Asked again if anything passed meanwhile, so that both speak of the same packets.
+        """
+        parts: list[Finished] = []
+        last, now = None, self.peer.counters()
+        while last != now:
             await asyncio.sleep(0.05)
-            last, now = now, self.peer.counters()
-            if last == now:
-                break
-        finished = await self.source.finish()
+            last = now
+            parts.append(await self.source.finish())
+            now = self.peer.counters()
+        flows, losses, *numbers = zip(*parts, strict=True)
+        finished = Finished(joined(chain(*flows)), list(chain(*losses)), *map(sum, numbers))
         return finished, {name: value - self._before[name] for name, value in now.items()}
 
     def __enter__(self) -> "Watched":
@@ -77,6 +90,18 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         self.source.close()
+
+
+def joined(flows: Iterable[Flow]) -> list[Flow]:
+    """The flows of several reports as if it had been one."""
+    found: dict[Identity, Flow] = {}
+    for flow in flows:
+        known = found.get(flow.identity)
+        names = [name for name in COUNTS if known]
+        found[flow.identity] = replace(
+            known or flow, **{name: getattr(known, name) + getattr(flow, name) for name in names}
+        )
+    return list(found.values())
 
 
 def summed(flows: list[Flow]) -> dict[str, int]:
