@@ -15,6 +15,7 @@ import msgspec
 
 from vedette.cli import parser
 from vedette.wire.baseline import GROUPS
+from vedette.wire.classic import MODULE, OBJECT, ClassicSettings
 from vedette.wire.declare import EVENT_TYPES, describe, pascal
 from vedette.wire.twin import Settings
 
@@ -64,6 +65,25 @@ def settings() -> str:
         lines.append(
             f"| `{key}` | {kind} | `{json.dumps(defaults[key])}` | {bounds} | {unit} | {_cell(text)} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def classic_settings() -> str:
+    """Every setting of the classic dialect."""
+    defaults = ClassicSettings().document()[OBJECT]
+    lines = [
+        NOTE + "# Settings of the classic dialect\n\nFor a module that is called"
+        f" `{MODULE}`, or an agent that runs with `--dialect classic`. They stand in the desired properties"
+        f' under `{OBJECT}`, each as `{{"value": …}}`; times are ISO 8601 durations of weeks, days, hours,'
+        " minutes and seconds. An object with a mistake is ignored, the running configuration stays, and a"
+        " ConfigurationError event tells. The reported properties show what is in force. Messages follow"
+        " [classic.schema.json](classic.schema.json). There are no ProcessTerminate events on Linux.\n",
+        "| setting | type | default | unit | meaning |\n|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{key}` | {kind} | `{json.dumps(defaults[key]['value'])}` | {unit} | {_cell(text)} |"
+        for key, kind, unit, text in describe(ClassicSettings)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -131,6 +151,7 @@ GENERATED = {
     "events.md": events,
     "settings.md": settings,
     "settings.schema.json": settings_schema,
+    "classic-settings.md": classic_settings,
     "checks.md": checks,
     "commands.md": commands,
 }

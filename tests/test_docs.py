@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from vedette.wire.classic import ClassicSettings
 from vedette.wire.declare import EVENT_TYPES, describe
 from vedette.wire.twin import Settings
 
@@ -29,7 +30,8 @@ def generator():
 
 
 @pytest.mark.parametrize(
-    "page", ["events.md", "settings.md", "settings.schema.json", "checks.md", "commands.md"]
+    "page",
+    ["events.md", "settings.md", "settings.schema.json", "classic-settings.md", "checks.md", "commands.md"],
 )
 def test_generated_pages_are_fresh(page: str):
     """`make docs` would change nothing."""
@@ -38,7 +40,7 @@ def test_generated_pages_are_fresh(page: str):
 
 def test_every_setting_and_field_is_explained():
     """No setting and no event field goes without a text."""
-    declared = [Settings, *(kind.payload for kind in EVENT_TYPES.values())]
+    declared = [Settings, ClassicSettings, *(kind.payload for kind in EVENT_TYPES.values())]
     silent = [f"{cls.__name__}.{name}" for cls in declared for name, _, _, text in describe(cls) if not text]
     assert silent == []
 

@@ -29,6 +29,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "  vedette agent run --config /etc/vedette --state /var/lib/vedette",
     )
     _local(run)
+    run.add_argument(
+        "--dialect",
+        choices=["micro", "classic"],
+        default="",
+        help="twin and messages of the micro or the classic agent (default: as the module's name implies)",
+    )
     run.set_defaults(run=_run)
 
     once = add_command(
@@ -113,11 +119,13 @@ def _load(options: argparse.Namespace, *, patient: bool = False) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import msgspec
+
     from vedette.agent.app import serve
     from vedette.agent.outbox import OutboxInUse
     from vedette.wire.iothub import DialectError
 
-    local = _load(options, patient=True)
+    local = msgspec.structs.replace(_load(options, patient=True), dialect=options.dialect)
     try:
         serve(local)
     except (DialectError, OutboxInUse) as error:

@@ -12,6 +12,7 @@ import msgspec
 from vedette.commands import UsageError, add_command, add_state, print_json, print_table
 from vedette.commands.device import DEFAULT_MODULE
 from vedette.commands.hub import opened
+from vedette.wire.classic import MODULE, classic_from
 from vedette.wire.iothub import Identity
 from vedette.wire.twin import InvalidSettings, settings_from
 
@@ -91,7 +92,8 @@ def _set(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         try:
             if not options.force:
-                settings_from(merge(registry.twin(identity).desired, patch))
+                judge = classic_from if identity.module_id == MODULE else settings_from
+                judge(merge(registry.twin(identity).desired, patch))
             twin = registry.patch_desired(identity, patch)
         except InvalidSettings as error:
             lines = "\n".join(f"  {key}: {why}" for key, why in error.fields.items())
