@@ -10,15 +10,17 @@ from vedette.hub.console.device_query import PAGE, Asked
 from vedette.hub.console.parts import Column, count
 from vedette.hub.console.questions import containing, quoted
 
-_OUTCOMES = """WITH outcomes AS (SELECT TimeGenerated, Name, unnest(from_json(Events,
+_OUTCOMES = """WITH told AS (SELECT TimeGenerated, Name, unnest(from_json(Events,
 '[{{"Description": "VARCHAR", "HitCount": "BIGINT", "Events": "BIGINT"}}]')) AS o
-FROM Statistics WHERE {where} AND TimeGenerated > now()::TIMESTAMP - INTERVAL 1 DAY) {select}"""
+FROM Statistics WHERE {where} AND TimeGenerated > now()::TIMESTAMP - INTERVAL 1 DAY),
+outcomes AS (SELECT TimeGenerated, Name, o.Description AS Outcome, o.HitCount AS Hits, o.Events AS Events
+FROM told) {select}"""
 
-_BY_NAME = """SELECT Name, o.Description AS Outcome, sum(o.HitCount) AS Hits, sum(o.Events) AS Events
-FROM outcomes GROUP BY ALL ORDER BY (Outcome = 'sent'), Hits DESC"""
+_BY_NAME = """SELECT Name, Outcome, sum(Hits) AS Hits, sum(Events) AS Events
+FROM outcomes GROUP BY Name, Outcome ORDER BY Outcome = 'sent', sum(Hits) DESC"""
 
-_OVER_TIME = """SELECT time_bucket(INTERVAL 900 SECOND, TimeGenerated) AS Moment, o.Description AS Series,
-sum(o.HitCount) AS Value FROM outcomes GROUP BY ALL ORDER BY Moment"""
+_OVER_TIME = """SELECT time_bucket(INTERVAL 900 SECOND, TimeGenerated) AS Moment, Outcome AS Series,
+sum(Hits) AS Value FROM outcomes GROUP BY 1, 2 ORDER BY Moment"""
 
 _COST = """SELECT TimeGenerated AS Moment, {value} AS Value, {name} AS Series FROM Statistics
 WHERE {where} AND {value} IS NOT NULL AND TimeGenerated > now()::TIMESTAMP - INTERVAL 1 DAY ORDER BY Moment"""

@@ -57,7 +57,7 @@ async def baseline(backend: Backend, asked: Asked) -> None:
 def _check(check: Row) -> None:
     number = str(check["Id"]).rpartition("-")[2]
     with ui.expansion().classes("full-width") as opened:
-        with opened.add_slot("header"), parts.block("row full-width"):
+        with opened.add_slot("header"), parts.block("checked"):
             parts.badge(str(check["Severity"]), SEVERITY_TONE.get(str(check["Severity"]), ""))
             parts.text(number, "mono dim")
             parts.text(str(check["Description"])).style("flex: 1; min-width: 240px")

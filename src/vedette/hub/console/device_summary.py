@@ -62,7 +62,7 @@ def _tiles(asked: Asked, sums: Row, checks: Sequence[Row]) -> None:
         )
         parts.tile("Messages", count(sums["Messages"]), "what it sent")
         parts.tile("Logins", count(sums["Logins"]), "signed in, out or refused", asked.at(tab="logins"))
-        share = f"{100 * results.get('PASS', 0) / judged:.0f} %" if judged else "none"
+        share = f"{100 * results.get('PASS', 0) / judged:.0f} %" if judged else "n/a"
         failed = f"{count(results.get('FAIL'))} checks failed"
         parts.tile("Baseline passed", share, failed, asked.at(tab="baseline"))
 

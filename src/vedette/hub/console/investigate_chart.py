@@ -78,7 +78,14 @@ def _common() -> dict[str, Any]:
         "animation": False,
         "useUTC": True,
         "grid": {"left": 8, "right": 16, "top": 34, "bottom": 6, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "type": "scroll", "icon": "roundRect", "textStyle": _LABEL},
+        "legend": {
+            "top": 0,
+            "left": 0,
+            "type": "scroll",
+            "icon": "roundRect",
+            "itemWidth": 9,
+            "textStyle": _LABEL,
+        },
         "tooltip": {"trigger": "item", "renderMode": "richText"},
     }
 

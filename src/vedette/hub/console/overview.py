@@ -173,7 +173,7 @@ class _Overview:
 def _tiles(view: View) -> None:
     totals, checks = view.totals, view.checks
     judged = (checks["Passed"] or 0) + (checks["Failed"] or 0)
-    passed = f"{100 * checks['Passed'] / judged:.0f} %" if judged else "none"
+    passed = f"{100 * checks['Passed'] / judged:.0f} %" if judged else "n/a"
     lost = sum(int(row["Hits"]) for row in view.losses)
     hits = int(view.messages["Hits"] or 0)
     parts.tile("Devices", count(totals.devices), f"{count(totals.new)} new today", at("/devices"))
@@ -183,7 +183,7 @@ def _tiles(view: View) -> None:
     )
     high = view.alerts["High"]
     parts.tile("Open alerts", count(sum(view.alerts.values())), f"{count(high)} high", at("/alerts"))
-    note = f"{count(checks['Failed'])} failed, {count(checks['Devices'])} devices"
+    note = f"{count(checks['Failed'])} checks failed"
     parts.tile("Baseline passed", passed, note, at("/recommendations"))
     parts.tile(
         "Lost", count(lost), f"{100 * lost / (hits + lost):.2f} % of observations" if hits + lost else ""

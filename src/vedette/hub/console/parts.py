@@ -195,12 +195,12 @@ class Column(NamedTuple):
     """A column. kind: how values are shown.
 
     `link` takes the address from `<key>_href`, `badge` the tone from `<key>_tone`, `share` a percentage from
-    `<key>_share`; `cut` ends in dots, `wrap` takes several lines.
+    `<key>_share`; `cut` ends in dots, `wrap` and `code` take several lines.
     """
 
     key: str
     label: str
-    kind: Literal["text", "number", "mono", "cut", "wrap", "link", "badge", "share"] = "text"
+    kind: Literal["text", "number", "mono", "cut", "wrap", "code", "link", "badge", "share"] = "text"
     sortable: bool = False
 
 
@@ -238,7 +238,7 @@ def _column(column: Column) -> dict[str, Any]:
         "label": column.label,
         "field": column.key,
         "align": "right" if right else "left",
-        "classes": column.kind if column.kind in ("mono", "wrap") else "",
+        "classes": column.kind if column.kind in ("mono", "wrap", "code") else "",
         "sortable": column.sortable,
     }
 
@@ -324,11 +324,14 @@ def time_chart(
 
 def time_options(points: Sequence[Mapping[str, Any]], hours: float, *, bars: bool = True) -> dict[str, Any]:
     """ECharts options for values over time, stacked where they are bars, the greatest below."""
-    series: dict[str, list[list[Any]]] = {}
+    series: dict[str, dict[str, Any]] = {}
     for point in sorted(points, key=lambda p: p["Moment"]):
-        at = point["Moment"].replace(tzinfo=UTC)
-        series.setdefault(written(point["Series"]), []).append([at.isoformat(), point["Value"]])
-    by_size = sorted(series.items(), key=lambda item: -sum(float(value or 0) for _, value in item[1]))
+        at = point["Moment"].replace(tzinfo=UTC).isoformat()
+        series.setdefault(written(point["Series"]), {})[at] = point["Value"]
+    by_size = sorted(series.items(), key=lambda item: -sum(float(value or 0) for value in item[1].values()))
+    # Stacked bars stand on each other only where every series has a value.
+    moments = sorted({at for values in series.values() for at in values}) if bars else []
+    drawn = [(name, {**dict.fromkeys(moments, 0), **values}) for name, values in by_size]
     now = datetime.now(UTC)
     line = {"type": "line", "showSymbol": len(points) < 30, "symbolSize": 4}
     shape = {"type": "bar", "stack": "all", "barMaxWidth": 14} if bars else line
@@ -351,7 +354,7 @@ def time_options(points: Sequence[Mapping[str, Any]], hours: float, *, bars: boo
             **times,
         },
         "yAxis": {"type": "value", "axisLabel": labels, "splitLine": faint},
-        "series": [{"name": name, "data": data, **shape} for name, data in by_size],
+        "series": [{"name": name, "data": list(values.items()), **shape} for name, values in drawn],
     }
 
 

@@ -73,7 +73,7 @@ class Roll:
         with self._read.begin() as session:
             total = session.scalar(select(func.count()).select_from(devices)) or 0
             found = session.execute(rows.offset(max(0, offset)).limit(min(limit, MAX_PAGE)))
-            return [Entry(*_plain(row)) for row in found.tuples()], total
+            return [Entry(*_plain(row)) for row in found], total
 
     def totals(self) -> Totals:
         """How many devices there are."""
@@ -86,7 +86,7 @@ class Roll:
         new = devices.c.created > time.time() - NEW_S
         sums = select(func.count(), *map(number, (online, seen & ~online, ~seen & ~online, new)))
         with self._read.begin() as session:
-            return Totals(*session.execute(sums.select_from(devices)).one().tuple())
+            return Totals(*session.execute(sums.select_from(devices)).one())
 
 
 def _plain(row: Sequence[Any]) -> tuple[str, bool, bool, float | None, float]:

@@ -70,7 +70,7 @@ class _Editor:
         self._controls: dict[str, Any] = {}
         self._reasons: dict[str, Any] = {}
         self._names: dict[str, ui.element] = {}
-        with parts.block("cols wide-left"):
+        with parts.block("cols even"):
             with parts.panel(
                 "Settings", "What is changed here is bold. Emptied or undone, a setting has its default."
             ):
@@ -193,9 +193,9 @@ class _Editor:
         ]
         columns = [
             Column("key", "Setting", "wrap"),
-            Column("desired", "Desired", "mono"),
-            Column("reported", "Reported", "mono"),
             Column("state", "State", "badge"),
+            Column("desired", "Desired", "code"),
+            Column("reported", "Reported", "code"),
         ]
         if any(one.reason for one in found):
             columns.append(Column("reason", "Why", "wrap"))
