@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     add_listening(init)
     init.add_argument("--retention-days", type=int, metavar="N", help="days that raw events are kept")
+    init.add_argument(
+        "--registry",
+        metavar="URL",
+        help="keep identities and twins in PostgreSQL: postgresql://user:password@host/name"
+        " (default: a file in the state directory)",
+    )
     add_state(init)
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
@@ -68,6 +75,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     run = add_command(
         actions, "run", "run the hub until SIGINT or SIGTERM", "Listens for MQTT over TLS and for HTTPS."
     )
+    run.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how to log (default: %(default)s)"
+    )
     add_listening(run)
     add_state(run)
     run.set_defaults(run=_run)
@@ -89,25 +99,27 @@ def state_of(options: argparse.Namespace) -> HubState:
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[tuple[HubSettings, Registry]]:
-    """A hub's settings and its registry, whether the hub runs or not."""
-    from vedette.hub.registry import Registry
+    """A hub's settings and its registry, whether the hub runs or not. Changes are put down to the user."""
+    from vedette.hub.registry import Registry, RegistryError
+    from vedette.hub.registry.audit import acting_as
     from vedette.hub.settings import HubError
 
     state = state_of(options)
     try:
         settings = state.load()
-    except HubError as error:
+        registry = Registry(state.registry_url)
+    except (HubError, RegistryError) as error:
         raise UsageError(str(error)) from None
-    registry = Registry(state.registry_url)
     try:
-        yield settings, registry
+        with acting_as(f"command:{os.getuid()}"):
+            yield settings, registry
     finally:
         registry.close()
 
 
 def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
     """Make or update a hub's state. Raises HubError."""
-    from vedette.hub.registry import Registry
+    from vedette.hub.registry import Registry, RegistryError
     from vedette.hub.settings import HubError, HubSettings
     from vedette.hub.tls import ensure_pki
 
@@ -122,6 +134,7 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
         "mqtt_port": options.mqtt_port,
         "https_port": options.https_port,
         "retention_days": getattr(options, "retention_days", None),
+        "registry": getattr(options, "registry", None),
     }
     wanted = msgspec.to_builtins(settings) | {key: value for key, value in given.items() if value is not None}
     try:
@@ -130,7 +143,10 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
         raise HubError(str(error)) from None
     state.save(settings)
     ensure_pki(state.pki, settings.host_names)
-    Registry(state.registry_url).close()
+    try:
+        Registry(state.registry_url).close()
+    except RegistryError as error:
+        raise HubError(str(error)) from None
     return settings
 
 
@@ -157,6 +173,7 @@ def _init(options: argparse.Namespace) -> int:
     except HubError as error:
         raise UsageError(str(error)) from None
     shown = {"state": str(state.root), **msgspec.to_builtins(settings), "ca": str(state.pki / "ca.pem")}
+    shown["registry"] = "elsewhere" if settings.registry else "here"  # its URL may hold a password
     if options.json:
         print_json(shown)
     else:
@@ -179,9 +196,12 @@ def _connection_string(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from vedette.hub import app
+    from vedette.hub import app, logs
+    from vedette.hub.registry import RegistryError
     from vedette.hub.settings import HubError
 
+    if options.log_format == "json":
+        logs.use_json()
     state = state_of(options)
     try:
         settings = state.load()
@@ -193,6 +213,6 @@ def _run(options: argparse.Namespace) -> int:
         settings = msgspec.structs.replace(settings, **listening)
         introduce_console(state, settings)
         app.run(state, settings)
-    except HubError as error:
+    except (HubError, RegistryError) as error:
         raise UsageError(str(error)) from None
     return 0

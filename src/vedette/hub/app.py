@@ -9,11 +9,13 @@ import signal
 import uvloop
 
 from vedette.hub import console
-from vedette.hub.api import downlink, iothub, service
+from vedette.hub.api import downlink, iothub, metrics, service, v1
+from vedette.hub.api.v1_events import Queries
+from vedette.hub.findings import findings
 from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
-from vedette.hub.lake import Maintenance
+from vedette.hub.lake import Lake, Maintenance
 from vedette.hub.registry import Registry
 from vedette.hub.settings import HubSettings, HubState, check_port
 from vedette.hub.tls import ensure_pki, server_context
@@ -48,7 +50,10 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     application.include_router(iothub.router(registry, settings.host_names))
     application.include_router(downlink.router(registry, gateway, settings.host_names))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
+    application.include_router(metrics.router(gateway, intake))
     pages = console.open_backend(state, settings, registry)
+    queries = Queries(Lake(state.lake, findings(pages.database)))
+    application.mount(v1.PREFIX, v1.build(registry, queries, intake.tail, settings.host_names[0]))
     console.mount(application, pages)  # the last: whatever is below its path is its own
     https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
     await https.start()
@@ -60,5 +65,6 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await intake.close()
     await maintenance.close()
     await https.close()
+    queries.close()
     pages.close()
     registry.close()

@@ -46,7 +46,7 @@ class Reader:
 
     async def batches(self, patience: float) -> AsyncIterator[tuple[list[RawEvent], int]]:
         """(events, how many were lost before them), again and again; empty after `patience` seconds."""
-        while not self._closed:
+        while self._waiting or not self._closed:
             try:
                 await asyncio.wait_for(self._stirred.wait(), patience)
             except TimeoutError:
@@ -56,7 +56,8 @@ class Reader:
             taken, lost = list(self._waiting), self._lost
             self._waiting.clear()
             self._lost = 0
-            yield taken, lost
+            if taken:
+                yield taken, lost
 
 
 class Tail:

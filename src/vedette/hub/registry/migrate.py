@@ -7,11 +7,14 @@ whether it is there. Alembic is loaded only when there is something to do.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from vedette.hub.registry.records import RegistryError
+
+log = logging.getLogger(__name__)
 
 HEAD = "0002"
 """The latest step; a test holds it against the files."""
@@ -48,11 +51,16 @@ def migrate(connection: Connection, metadata: MetaData) -> None:
 
 def _steps(connection: Connection, present: str) -> None:
     """From a revision to HEAD, on this connection and in its transaction."""
+    # Its steps are told of here in one line; it would tell of itself in twelve.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config
 
+    if present != HEAD:
+        log.info("registry: schema goes from version %s to %s", present, HEAD)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.stamp(config, present)
-    command.upgrade(config, HEAD)
+    if present != HEAD:
+        command.upgrade(config, HEAD)

@@ -1,7 +1,9 @@
 """API tokens: what a person or a program shows to use the hub's own API, and what it may do.
 
 A token is `vdt_<id>_<secret>`. The registry keeps the secret's SHA-256 only; the secret has 256 random bits,
-so there is nothing to guess and a slow hash would add nothing.
+so there is nothing to guess and a slow hash would add nothing. Roles are those of the console's users: with
+a token, a VIEWER sees devices, twins, alerts and recommendations; an ANALYST also queries events, exports and
+follows them; an OPERATOR also changes devices and twins; an ADMIN also tokens, and sees the audit log.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from enum import IntEnum
 
 import msgspec
 from sqlalchemy import select
@@ -21,6 +22,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from vedette.hub.registry.audit import AuditEntry, entries
 from vedette.hub.registry.records import AlreadyExists, RegistryError, UnknownIdentity
 from vedette.hub.registry.schema import TokenRow
+from vedette.hub.registry.users import Role
+
+__all__ = ["Grant", "Role", "Tokens"]
 
 ID_BYTES = 8
 SECRET_BYTES = 32
@@ -30,19 +34,6 @@ MAX_TOKENS = 10_000
 _TOKEN = re.compile(r"vdt_(?P<id>[0-9a-f]{16})_(?P<secret>[A-Za-z0-9_-]{43})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _NOBODY = hashlib.sha256(b"").hexdigest()
-
-
-class Role(IntEnum):
-    """What a token may do; each role may do what those before it may.
-
-    VIEWER: see devices, twins, alerts and recommendations. ANALYST: also query events, export and follow
-    them. OPERATOR: also change devices and twins. ADMIN: also tokens and the audit log.
-    """
-
-    VIEWER = 1
-    ANALYST = 2
-    OPERATOR = 3
-    ADMIN = 4
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -1,0 +1,50 @@
+"""Prometheus' text format, and logs as JSON."""
+
+import json
+import logging
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+from lake_support import intake, message
+
+from gateway_rig import running
+from vedette.hub.api import metrics
+from vedette.hub.api.metrics import Metric, render
+from vedette.hub.logs import JsonLines
+
+
+async def test_metrics_tell_what_the_hub_did(tmp_path: Path):
+    """One family a counter, with its table or reason as label."""
+    async with intake(tmp_path / "lake") as stored, running(tmp_path) as rig:
+        await stored.submit(message("ls", "id"))
+        app = FastAPI()
+        app.include_router(metrics.router(rig.gateway, stored))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
+            answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == metrics.MEDIA_TYPE
+    lines = answer.text.splitlines()
+    assert "vedette_hub_ready 1" in lines
+    assert "vedette_hub_intake_events_total 2" in lines
+    assert 'vedette_hub_lake_commits_total{table="raw_events"} 1' in lines
+    assert "# TYPE vedette_hub_connections_total counter" in lines
+
+
+def test_labels_are_escaped():
+    """Quotes, backslashes and line ends would end the label."""
+    text = render([Metric("x", "gauge", "Text.", [({"reason": 'a "b"\\\n'}, 1.5)])])
+    assert text.splitlines()[-1] == 'vedette_hub_x{reason="a \\"b\\"\\\\\\n"} 1.5'
+
+
+def test_a_log_line_is_one_json_object():
+    """With the exception, if there is one, and whatever stands in the message."""
+    try:
+        raise ValueError("two\nlines")
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("vedette.hub", logging.ERROR, "", 0, "it %s", ("broke\n",), info)
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    shown = json.loads(line)
+    assert (shown["level"], shown["logger"], shown["message"]) == ("ERROR", "vedette.hub", "it broke\n")
+    assert "ValueError: two" in shown["exception"]
