@@ -15,8 +15,9 @@ import msgspec
 
 from vedette.cli import parser
 from vedette.wire.baseline import GROUPS
-from vedette.wire.classic import MODULE, OBJECT, ClassicSettings
+from vedette.wire.classic import OBJECT, ClassicSettings
 from vedette.wire.declare import EVENT_TYPES, describe, pascal
+from vedette.wire.iothub import CLASSIC_MODULE
 from vedette.wire.twin import Settings
 
 PAGES = Path(__file__).parent / "reference"
@@ -73,8 +74,8 @@ def classic_settings() -> str:
     defaults = ClassicSettings().document()[OBJECT]
     lines = [
         NOTE + "# Settings of the classic dialect\n\nFor a module that is called"
-        f" `{MODULE}`, or an agent that runs with `--dialect classic`. They stand in the desired properties"
-        f' under `{OBJECT}`, each as `{{"value": …}}`; times are ISO 8601 durations of weeks, days, hours,'
+        f" `{CLASSIC_MODULE}`, or an agent that runs with `--dialect classic`. They stand in the desired"
+        f' properties under `{OBJECT}`, each as `{{"value": …}}`; times are ISO 8601 durations of weeks, days, hours,'
         " minutes and seconds. An object with a mistake is ignored, the running configuration stays, and a"
         " ConfigurationError event tells. The reported properties show what is in force. Messages follow"
         " [classic.schema.json](classic.schema.json). There are no ProcessTerminate events on Linux.\n",

@@ -28,6 +28,7 @@ AGENT_FLOW = [
     "roster",
     "schedule",
     "dialect",
+    "classic",
     "governor",
     "budget",
     "outbox",

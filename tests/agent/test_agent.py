@@ -22,10 +22,9 @@ from vedette.agent.collectors.process import ProcessCollector
 from vedette.agent.collectors.statistics import StatisticsCollector
 from vedette.agent.meter import MeteredLoop
 from vedette.agent.settings import CONNECTION_STRING, Local, load_local, write_private
-from vedette.wire.classic import MODULE as CLASSIC_MODULE
 from vedette.wire.classic import OBJECT, ClassicSettings
 from vedette.wire.events import Event, Gap, Payload, Process, Statistics
-from vedette.wire.iothub import ConnectionString, Identity
+from vedette.wire.iothub import CLASSIC_MODULE, ConnectionString, Identity
 from vedette.wire.message import decode, metered_units
 from vedette.wire.twin import KEYS, Priority, Settings, settings_from
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vedette.agent.app import all_collectors
+from vedette.agent.app import all_collectors, dialect_of
+from vedette.agent.classic import AGENT_ID, SNAPSHOT, Classic, agent_id
 from vedette.agent.collectors.statistics import StatisticsCollector
-from vedette.agent.dialect import AGENT_ID, SNAPSHOT, Classic, Micro, Plan, Traffic, agent_id, dialect_of
+from vedette.agent.dialect import Micro, Plan, Traffic
 from vedette.agent.losses import CACHE_FULL, Loss
 from vedette.agent.roster import Batch
 from vedette.agent.settings import save_cached
@@ -189,7 +190,7 @@ def test_a_refused_object_becomes_an_event(values, name, error):
         name,
         error,
     )
-    assert item["UsedConfiguration"] == plan.classic.document()[OBJECT][name]["value"]
+    assert item["UsedConfiguration"] == plan.own.document()[OBJECT][name]["value"]
     assert dialect.report(plan, caught.value.fields)[OBJECT]["snapshotFrequency"] == {"value": "PT2H"}
 
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +35,7 @@ from vedette.agent.collectors.process import ProcessCollector
 from vedette.agent.collectors.sbom import SBoMCollector
 from vedette.agent.collectors.statistics import Gauges, StatisticsCollector, Use
 from vedette.agent.collectors.system_information import SystemInformationCollector
-from vedette.agent.dialect import Plan, Traffic, dialect_of
+from vedette.agent.dialect import Dialect, Micro, Plan, Traffic
 from vedette.agent.governor import Processor, Verdict
 from vedette.agent.notify import keep_watch, notify
 from vedette.agent.outbox import Outbox
@@ -43,6 +43,7 @@ from vedette.agent.roster import Batch, Roster, Status
 from vedette.agent.schedule import Schedule
 from vedette.agent.settings import Local, cached_document, save_cached
 from vedette.agent.uplink import Uplink
+from vedette.wire.iothub import CLASSIC_MODULE
 from vedette.wire.message import Window
 from vedette.wire.twin import VERSION_KEY, InvalidSettings, Settings
 
@@ -80,6 +81,15 @@ def all_collectors(state: Path) -> list[Collector]:
         BaselineCollector(),
         LogCollector(),
     ]
+
+
+def dialect_of(module_id: str, state: Path, traffic: Callable[[], Traffic], choice: str = "") -> Dialect:
+    """The dialect that is chosen (`micro`, `classic`), or else the one that the module's name implies."""
+    if (choice or ("classic" if module_id == CLASSIC_MODULE else "micro")) == "micro":
+        return Micro()
+    from vedette.agent.classic import Classic, agent_id  # who does not speak it spares its memory
+
+    return Classic(agent_id(state), traffic)
 
 
 class Agent:

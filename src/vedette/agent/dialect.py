@@ -2,65 +2,37 @@
 
 One agent, two dialects: that of the micro agent (flat settings, three priorities) and that of the classic
 agent before it. Collectors know nothing of either. A dialect turns the twin into a `Plan`, names for each
-collector the timer by which it is drained, and makes messages of what was drained.
+collector the timer by which it is drained, and makes messages of what was drained. The micro agent's is here,
+the other in `agent.classic`, which takes no memory of those who do not speak it.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import platform
 import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from vedette.agent.collectors import Collector
-from vedette.agent.losses import CACHE_FULL, Losses
+from vedette.agent.losses import Losses
 from vedette.agent.roster import Batch
-from vedette.agent.settings import CACHED_TWIN, cached_document, load_cached, read_bounded, write_private
-from vedette.wire.classic import (
-    MODULE,
-    OBJECT,
-    ClassicSettings,
-    ConflictingSettings,
-    Level,
-    classic_from,
-    seconds_of,
-)
-from vedette.wire.classic_events import (
-    CONFIGURATION,
-    DROPPED,
-    MESSAGES,
-    Kind,
-    Origin,
-    Ready,
-    classic_events,
-    classic_messages,
-    told,
-)
-from vedette.wire.classic_items import ConfigurationError, DroppedEvents, MessageStatistics
-from vedette.wire.message import METERING_UNIT, Packed, pack
+from vedette.agent.settings import CACHED_TWIN, load_cached
+from vedette.wire.message import Packed, pack
 from vedette.wire.twin import InvalidSettings, Settings, reported_document, settings_from
-
-log = logging.getLogger(__name__)
-
-AGENT_ID = "agent_id"
-"""File of the state directory with the GUID by which a classic hub knows the agent."""
-
-SNAPSHOT = "Snapshot"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is in force. timers: seconds by name; when one is due, the collectors that it drains are asked."""
+    """What is in force.
+
+    timers: seconds by name; when one is due, the collectors that it drains are asked. own: settings that only
+    the dialect knows.
+    """
 
     settings: Settings
     timers: dict[str, float]
-    classic: ClassicSettings = ClassicSettings()
+    own: msgspec.Struct | None = None
 
 
 class Traffic(NamedTuple):
@@ -105,13 +77,6 @@ class Dialect(Protocol):
         ...
 
 
-def dialect_of(module_id: str, state: Path, traffic: Callable[[], Traffic], choice: str = "") -> Dialect:
-    """The dialect that is chosen (`micro`, `classic`), or else the one that the module's name implies."""
-    if (choice or ("classic" if module_id == MODULE else "micro")) == "classic":
-        return Classic(agent_id(state), traffic)
-    return Micro()
-
-
 class Micro:
     """That of the micro agent: everything drained is sent at once, by priority."""
 
@@ -154,167 +119,3 @@ class Micro:
     def _plan(self, settings: Settings) -> Plan:
         timers = {priority.value: seconds for priority, seconds in settings.intervals.items()}
         return Plan(settings, timers)
-
-
-class Classic:
-    """That of the classic agent: what is drained waits for the next High or Low message.
-
-    Waiting events are kept in memory, each of the two queues in half of `maxLocalCacheSizeInBytes`; what
-    does not fit is lost oldest first, and counted.
-    """
-
-    cache = "twin_classic.json"
-
-    def __init__(self, agent_id: str, traffic: Callable[[], Traffic]) -> None:
-        self.losses = Losses()
-        self._agent_id = agent_id
-        self._traffic = traffic
-        self._queues = {Level.HIGH: _Queue(), Level.LOW: _Queue()}
-        self._told = Traffic()
-        self._small = 0
-
-    def remembered(self, state: Path) -> Plan:
-        """The plan of the last accepted twin."""
-        try:
-            return self.plan(cached_document(state, self.cache))
-        except InvalidSettings as error:
-            log.warning("cached twin is of another version, starting with defaults: %s", error)
-            return self.plan({})
-
-    def plan(self, desired: Mapping[str, Any]) -> Plan:
-        """The classic agent's object of settings. Raises InvalidSettings."""
-        wanted = classic_from(desired)
-        timers = {
-            Level.HIGH.value: wanted.high_frequency,
-            Level.LOW.value: wanted.low_frequency,
-            SNAPSHOT: wanted.snapshot_frequency,
-        }
-        if wanted.aggregate_process_create:
-            timers["Process"] = wanted.process_create_interval
-        if wanted.aggregate_connection_create:
-            timers["NetworkActivity"] = wanted.connection_create_interval
-        return Plan(wanted.settings, {name: seconds_of(text) for name, text in timers.items()}, wanted)
-
-    def document(self, plan: Plan) -> dict[str, Any]:
-        """Every setting in its object."""
-        return plan.classic.document()
-
-    def report(self, plan: Plan, invalid: Mapping[str, str]) -> dict[str, Any]:
-        """What is in force: an object that was refused changes nothing of it."""
-        return self.document(plan)
-
-    def refused(self, plan: Plan, error: InvalidSettings) -> None:
-        """Tell by ConfigurationError events, one item a setting."""
-        in_force = self.document(plan)[OBJECT]
-        items = [
-            ConfigurationError(
-                configuration_name=key,
-                error_type="Conflict" if isinstance(error, ConflictingSettings) else "TypeMismatch",
-                used_configuration=str(in_force.get(key, {}).get("value", "")),
-                message=reason,
-            )
-            for key, reason in error.fields.items()
-        ]
-        self._enqueue(plan, told(CONFIGURATION, items, time.time(), self._origin()))
-
-    def timer(self, plan: Plan, collector: Collector) -> str:
-        """A timer of its own if its events are aggregated; that of the snapshots; or of its priority."""
-        name = collector.name
-        levels = {
-            "Process": plan.classic.process_create,
-            "NetworkActivity": plan.classic.connection_create,
-            "Login": plan.classic.login,
-            "LogCollector": plan.classic.diagnostic,
-            "Statistics": Level.LOW,
-        }
-        return name if name in plan.timers else levels.get(name, SNAPSHOT)
-
-    def messages(self, plan: Plan, batches: Iterable[Batch], due: Collection[str]) -> Iterator[Packed]:
-        """The queues whose timers are due, High first."""
-        origin = self._origin()
-        for batch in batches:
-            self._enqueue(plan, classic_events(batch.events, batch.window, plan.classic, origin))
-            if batch.name == "Statistics":
-                self._enqueue(plan, self._statistics(batch.window.end, origin))
-        for level, queue in self._queues.items():
-            if level in due:
-                limit = plan.settings.message_bytes
-                for message in classic_messages(queue.take(), origin, max_bytes=limit):
-                    self._small += len(message.body) < METERING_UNIT
-                    yield message
-
-    def _enqueue(self, plan: Plan, events: Iterable[tuple[Kind, Ready]]) -> None:
-        for kind, ready in events:
-            level = kind.level(plan.classic)
-            if level is not Level.OFF:
-                self._queues[level].put(ready, plan.classic.cache_bytes // 2, self.losses)
-
-    def _statistics(self, at: float, origin: Origin) -> Iterator[tuple[Kind, Ready]]:
-        counts = {level: queue.take_counts() for level, queue in self._queues.items()}
-        items = [
-            DroppedEvents(
-                queue="High" if level is Level.HIGH else "Low",
-                collected_events=collected,
-                dropped_events=dropped,
-            )
-            for level, (collected, dropped) in counts.items()
-        ]
-        yield from told(DROPPED, items, at, origin)
-        now, small = self._traffic(), self._small
-        sent, failed = now.sent - self._told.sent, now.failed - self._told.failed
-        self._told, self._small = now, 0
-        yield from told(
-            MESSAGES, [MessageStatistics(messages_sent=sent, small=small, failed=failed)], at, origin
-        )
-
-    def _origin(self) -> Origin:
-        return Origin(self._agent_id, platform.node(), os.getpid(), time.localtime().tm_gmtoff)
-
-
-class _Queue:
-    """Events that wait for a message; each is counted as collected, and perhaps as dropped."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Ready] = deque()
-        self._bytes = self._collected = self._dropped = 0
-
-    def put(self, ready: Ready, limit: int, losses: Losses) -> None:
-        """Append an event; the oldest leave if they exceed the limit in bytes."""
-        self._waiting.append(ready)
-        self._bytes += len(ready.body)
-        self._collected += 1
-        while self._bytes > limit:
-            oldest = self._waiting.popleft()
-            self._bytes -= len(oldest.body)
-            self._dropped += 1
-            losses.count(CACHE_FULL, events=1, hits=oldest.hits)
-
-    def take(self) -> list[Ready]:
-        """All that waits, oldest first."""
-        taken = list(self._waiting)
-        self._waiting.clear()
-        self._bytes = 0
-        return taken
-
-    def take_counts(self) -> tuple[int, int]:
-        """Events collected and dropped since the last call."""
-        counts = self._collected, self._dropped
-        self._collected = self._dropped = 0
-        return counts
-
-
-def agent_id(state: Path) -> str:
-    """The GUID of this agent, made at its first start. Where it cannot be kept, it lasts until the next."""
-    path = state / AGENT_ID
-    try:
-        return str(uuid.UUID(read_bounded(path).decode().strip()))
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        log.warning("%s: %s; a new id is made", path, error)
-    made = str(uuid.uuid4())
-    try:
-        write_private(path, made.encode())
-    except OSError as error:
-        log.warning("%s: %s; the id will change with the next start", path, error.strerror)
-    return made

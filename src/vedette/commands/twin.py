@@ -12,8 +12,8 @@ import msgspec
 from vedette.commands import UsageError, add_command, add_state, print_json, print_table
 from vedette.commands.device import DEFAULT_MODULE
 from vedette.commands.hub import opened
-from vedette.wire.classic import MODULE, classic_from
-from vedette.wire.iothub import Identity
+from vedette.wire.classic import classic_from
+from vedette.wire.iothub import CLASSIC_MODULE, Identity
 from vedette.wire.twin import InvalidSettings, settings_from
 
 
@@ -92,7 +92,7 @@ def _set(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         try:
             if not options.force:
-                judge = classic_from if identity.module_id == MODULE else settings_from
+                judge = classic_from if identity.module_id == CLASSIC_MODULE else settings_from
                 judge(merge(registry.twin(identity).desired, patch))
             twin = registry.patch_desired(identity, patch)
         except InvalidSettings as error:

@@ -19,9 +19,6 @@ import msgspec
 from vedette.wire.declare import doc
 from vedette.wire.twin import InvalidSettings, Settings, bounded
 
-MODULE = "azureiotsecurity"
-"""Module id by which the classic agent was registered."""
-
 OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 """Key of the desired and reported properties under which its settings stand."""
 

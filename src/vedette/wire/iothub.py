@@ -23,6 +23,9 @@ KEEPALIVE_S = 240
 MAX_IN_FLIGHT = 20
 """Unacknowledged QoS 1 messages of one connection; the SDKs' own bound."""
 
+CLASSIC_MODULE = "azureiotsecurity"
+"""Module id by which the classic security agent is registered; its successors have others."""
+
 TOKEN_TTL_S = 3600
 """Lifetime of the SAS tokens that the agent makes, as the SDKs' default."""
 
