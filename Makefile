@@ -50,8 +50,9 @@ bpf: ## rebuild the eBPF objects (needs clang, llvm and libbpf-dev)
 	$(MAKE) -C src/vedette/agent/bpf
 
 .PHONY: deb
-deb: $(BIN)/python ## build the agent's Debian package in dist (ARCH=arm64 for another machine)
+deb: $(BIN)/python ## build the agent's Debian package in dist (ARCH=arm64 or armhf for another machine)
 	packaging/system-packages deb
+	$(if $(filter armhf,$(ARCH)),packaging/system-packages armhf)
 	$(BIN)/python packaging/deb/build.py $(if $(ARCH),--arch $(ARCH))
 	lintian --allow-root --fail-on error dist/vedette_*_$(or $(ARCH),$$(dpkg --print-architecture)).deb
 

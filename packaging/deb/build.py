@@ -30,7 +30,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """Interpreters that the extension modules are packed for: Debian 12 and 13, Ubuntu 24.04 and after."""
 
 PLATFORMS = {"amd64": "manylinux2014_x86_64", "arm64": "manylinux2014_aarch64"}
-"""Architectures that the extension modules exist for, ready-made; PyPI has none for armhf."""
+"""Architectures that PyPI has extension modules for. `armhf` compiles those of the third, for one Python."""
 
 DEVICE_COMMANDS = {"__init__", "agent", "baseline", "migrate", "sbom"}
 """The commands that a device carries; the others are the hub's."""
@@ -52,7 +52,10 @@ def stage(root: Path, number: str, arch: str) -> None:
     """Lay out the files of the package below `root`."""
     site = root / "usr/lib/vedette" / number
     copy_agent(site / "vedette")
-    unpack_wheels(site, PLATFORMS[arch])
+    if arch in PLATFORMS:
+        unpack_wheels(site, PLATFORMS[arch])
+    else:
+        run(str(HERE / "armhf"), str(site))
     for unused in [*site.rglob("*.pyi"), *site.rglob("py.typed")]:
         unused.unlink()
     run("llvm-strip", "--strip-unneeded", *map(str, site.rglob("*.so")))
@@ -137,7 +140,13 @@ def describe(root: Path, number: str, arch: str) -> None:
     tag = subprocess.check_output(
         [INTERPRETER, "-c", "import sys; print(sys.implementation.cache_tag)"], text=True
     )
-    words = {"@VERSION@": number, "@ARCH@": arch, "@SIZE@": str(size), "@TAG@": tag.strip()}
+    words = {
+        "@VERSION@": number,
+        "@ARCH@": arch,
+        "@SIZE@": str(size),
+        "@TAG@": tag.strip(),
+        "@BEYOND@": beyond(root),
+    }
     control.mkdir(mode=0o755)
     for name in ("control", *MAINTAINER_SCRIPTS):
         text = (HERE / name).read_text()
@@ -150,6 +159,12 @@ def describe(root: Path, number: str, arch: str) -> None:
         for path in files
     )
     (control / "md5sums").write_text("".join(sums))
+
+
+def beyond(root: Path) -> str:
+    """The first Python that no extension module of the package is for."""
+    tags = {match[1] for path in root.rglob("*.so") if (match := re.search(r"\.cpython-3(\d+)-", path.name))}
+    return f"3.{max(map(int, tags)) + 1}"
 
 
 def files_of(root: Path) -> Iterator[Path]:
@@ -183,7 +198,7 @@ def main() -> None:
     """The command line."""
     here = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--arch", default=here, choices=PLATFORMS)
+    parser.add_argument("--arch", default=here, choices=(*PLATFORMS, "armhf"))
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
     os.umask(0o022)

@@ -1,0 +1,161 @@
+"""Bare Debian systems in directories, in which packages are installed and systemd is booted for real."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support import PATIENCE_S
+
+ROOT = Path(__file__).parents[2]
+NEEDS = ("debootstrap", "dpkg-deb", "llvm-strip", "systemd-nspawn")
+INCLUDE = "python3,libbpf1,systemd,dbus,nftables"
+
+
+def require() -> None:
+    """Skip where such systems cannot be made."""
+    missing = [name for name in NEEDS if not shutil.which(name)]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root{''.join(f' and {name}' for name in missing)}")
+
+
+def bootstrap(directory: Path) -> None:
+    """A minimal system of this machine's own release, from debootstrap's own mirror."""
+    release = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
+    command = [
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={INCLUDE}",
+        release["VERSION_CODENAME"],
+        directory,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"debootstrap: {done.stdout[-300:]}")
+    (directory / "etc/hosts").write_text("127.0.0.1 localhost\n")
+
+
+class System:
+    """One such system, not running."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command in it."""
+        return subprocess.run(
+            ["chroot", self.root, *command],
+            capture_output=True,
+            text=True,
+            check=check,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+            },
+        )
+
+    def install(self, package: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`dpkg -i` in it."""
+        shutil.copy(package, self.root / "root")
+        return self.run("dpkg", "-i", f"/root/{package.name}", check=check)
+
+    def traces(self, word: str) -> list[str]:
+        """Paths in it whose name holds the word, apart from where packages were laid ready."""
+        found = subprocess.run(
+            [
+                "find",
+                self.root,
+                "-xdev",
+                "-path",
+                self.root / "root",
+                "-prune",
+                "-o",
+                "-name",
+                f"*{word}*",
+                "-print",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return sorted(found.stdout.split())
+
+    @contextmanager
+    def booted(self) -> Iterator["Booted"]:
+        """The system with its own systemd as process 1, on this machine's network and kernel."""
+        log = self.root.parent / f"{self.root.name}.boot.log"
+        with log.open("w") as output:
+            machine = subprocess.Popen(
+                [
+                    *(
+                        "systemd-nspawn",
+                        "--quiet",
+                        "--boot",
+                        "--register=no",
+                        "--keep-unit",
+                        "--console=pipe",
+                    ),
+                    *("--capability=all", "--system-call-filter=bpf perf_event_open"),
+                    *(f"--machine=vedette-{os.getpid()}", f"--directory={self.root}"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            running = Booted(self, first_child(machine))
+            running.until("systemctl is-system-running --wait; true", "")
+            yield running
+        finally:
+            machine.terminate()  # nspawn asks its systemd to shut down
+            machine.wait(PATIENCE_S)
+
+
+def first_child(machine: subprocess.Popen[bytes]) -> int:
+    """The process that is number 1 inside."""
+    children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := children.read_text().split()):
+        assert machine.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return int(found[0])
+
+
+class Booted:
+    """A running system."""
+
+    def __init__(self, system: System, pid: int) -> None:
+        self.system = system
+        self.pid = pid
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command in its namespaces."""
+        return subprocess.run(
+            ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--cgroup", *command],
+            capture_output=True,
+            text=True,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+            },
+        )
+
+    def until(self, script: str, expected: str) -> str:
+        """Repeat a shell script until its output holds the text; returns the output."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            done = self.run("sh", "-c", script)
+            if done.returncode == 0 and expected in done.stdout:
+                return done.stdout
+            if time.monotonic() > deadline:
+                journal = self.run("journalctl", "--no-pager", "-b", "-n", "40", "-u", "vedette").stdout
+                raise AssertionError(f"{script!r}: no {expected!r} in {done.stdout}{done.stderr}\n{journal}")
+            time.sleep(0.2)
