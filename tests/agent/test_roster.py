@@ -10,7 +10,7 @@ from vedette.agent.losses import Loss
 from vedette.agent.roster import RETRY_MAX_S, RETRY_MIN_S, Roster
 from vedette.agent.sources import Unavailable
 from vedette.wire.events import Event, Process
-from vedette.wire.twin import Priority, Settings
+from vedette.wire.twin import Priority, Settings, settings_from
 
 
 def event(command: str) -> Event:
@@ -56,6 +56,8 @@ class Scripted:
 
     async def apply(self, settings: Settings) -> None:
         self.calls.append("apply")
+        if self.fault:
+            raise self.fault
 
     async def stop(self) -> Collected:
         self.calls.append("stop")
@@ -178,3 +180,86 @@ async def test_stopping_collects_from_all(clock: Clock):
     (batch,) = await roster.stop()
     assert batch.events == [event("end")]
     assert statistics.calls == ["start"]
+
+
+@pytest.mark.parametrize("fault", [Unavailable("no source for that"), OSError("gone")])
+async def test_a_failed_change_loses_nothing_that_was_observed(clock: Clock, fault: Exception):
+    """The collector is released, and what it held comes with the next batches."""
+    process = Scripted()
+    roster = clock.roster(process)
+    await roster.start(Settings())
+    process.held = [event("before")]
+    process.fault = fault
+    (batch,) = await roster.apply(Settings(), Settings(process_cache_size=9))
+    assert batch.events == [event("before")]
+    assert process.calls == ["start", "apply", "stop"]
+    assert roster.retry_at() < float("inf")
+
+
+async def test_a_failed_drain_loses_nothing_that_the_collector_still_has(clock: Clock):
+    """It is handed over with the next send, though the collector rests on its back-off."""
+    process = Scripted()
+    roster = clock.roster(process)
+    await roster.start(Settings())
+    process.held = [event("kept")]
+    process.fault = OSError("gone")
+    assert await roster.collect(of(*Priority)) == []
+    (batch,) = await roster.collect(of())
+    assert batch.events == [event("kept")]
+    assert await roster.stop() == []
+
+
+async def test_a_collector_that_rests_is_left_alone_until_it_is_restored(clock: Clock):
+    """Neither a change of settings nor a retry starts it; what it held is handed over; time is counted."""
+    process, statistics = Scripted("Process"), Scripted("Statistics")
+    roster = clock.roster(process, statistics)
+    await roster.start(Settings())
+    process.held = [event("before")]
+    (batch,) = await roster.shed("Process")
+    assert batch.events == [event("before")]
+    assert [status.state for status in roster.status()] == ["resting: Agent_MaxCpuPercent", "running"]
+    changed = Settings(process_cache_size=9)
+    assert await roster.apply(Settings(), changed) == []
+    clock.now += 60
+    await roster.revive(changed)
+    assert await roster.collect(of(*Priority)) != []
+    assert process.calls == ["start", "stop"]
+    assert roster.rested("Process") == 60
+    await roster.restore("Process", changed)
+    clock.now += 60
+    assert process.calls == ["start", "stop", "start"]
+    assert (roster.rested("Process"), roster.rested("Statistics")) == (60, 0)
+
+
+async def test_a_collector_that_is_switched_off_is_not_restored(clock: Clock):
+    """The twin has the last word."""
+    process = Scripted()
+    roster = clock.roster(process)
+    await roster.start(Settings())
+    await roster.shed("Process")
+    off = Settings(process_disabled=True)
+    await roster.apply(Settings(), off)
+    await roster.restore("Process", off)
+    assert [status.state for status in roster.status()] == ["off"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "concerned"),
+    [
+        ("FirewallConfiguration", {"FirewallConfiguration_FullEvery": 2}, True),
+        ("ConnectedHardware", {"ConnectedHardware_FullEvery": 2}, True),
+        ("LogCollector", {"LogCollector_MessageFrequency": "High"}, True),
+        ("Login", {"LogCollector_MessageFrequency": "High"}, False),
+        ("Baseline", {"CollectorsCore_PriorityIntervals": "1,2,3"}, True),
+        ("Process", {"CollectorsCore_PriorityIntervals": "1,2,3"}, False),
+    ],
+)
+async def test_whom_a_setting_concerns(clock: Clock, name: str, change: dict[str, object], concerned: bool):
+    """Whoever's whole name it begins with; the baseline goes by the intervals, too."""
+    collector = Scripted()
+    collector.name = name
+    roster = clock.roster(collector)
+    collector.enabled = lambda settings: True
+    await roster.start(Settings())
+    await roster.apply(Settings(), settings_from(change))
+    assert ("apply" in collector.calls) is concerned

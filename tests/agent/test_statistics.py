@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.agent.collectors.statistics import AGENT, SENT, Gauges, StatisticsCollector, resident_bytes
+from vedette.agent.collectors.statistics import AGENT, SENT, Gauges, StatisticsCollector, Use, resident_bytes
 from vedette.agent.losses import CACHE_FULL, KERNEL_MAP_FULL, OUTBOX_AGE, Loss
 from vedette.wire.events import Outcome, Statistics
 from vedette.wire.twin import Settings
@@ -122,3 +122,18 @@ async def test_sums_agree_with_what_was_recorded(cycles: int, data: st.DataObjec
             for description, (_, hits) in by_description.items():
                 told[name, description] += hits
     assert told == +recorded
+
+
+async def test_what_a_collector_used_is_told_by_the_cycle():
+    """Processor time and rest since the last cycle, also of one that had no events; nothing for nothing."""
+    uses = {"Process": Use(1.5, 0.0), "SBoM": Use()}
+    collector = await started(StatisticsCollector(uses=lambda: dict(uses)))
+    collector.record("Process", events=1, hits=1)
+    first, _ = await collector.collect()
+    uses |= {"Process": Use(1.75, 30.0), "SBoM": Use(0.0004, 0.0)}
+    second, _ = await collector.collect()
+    told = [
+        [(e.payload.name, e.payload.cpu_seconds, e.payload.shed_seconds) for e in events[:-1]]
+        for events in (first, second)
+    ]
+    assert told == [[("Process", 1.5, None)], [("Process", 0.25, 30.0)]]
