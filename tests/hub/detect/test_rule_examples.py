@@ -23,12 +23,6 @@ def test_a_rule_says_what_to_do_and_carries_two_examples_of_each_kind(rule: Rule
     assert len(rule.examples.quiet) >= 2
 
 
-def test_alert_types_are_unique():
-    """No two rules make alerts of one type."""
-    types = [rule.alert for rule in RULES.rules]
-    assert sorted(types) == sorted(set(types))
-
-
 @pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.alert)
 def test_examples_come_out_as_they_say(rule: Rule):
     """What must fire does, and its look-alikes do not."""

@@ -205,7 +205,8 @@ class _Line:
             return False
         inner = _Line(self._depth + 1, via).read(text)
         if inner:
-            self._commands += [replace(inner[0], joint=joint), *inner[1:]]
+            self._commands += inner
+            self._commands[-len(inner)] = replace(inner[0], joint=joint) if joint else inner[0]
         return bool(inner)
 
     def _substitute(self, text: str) -> None:
@@ -236,10 +237,25 @@ class _Line:
                 via.pop()
                 break
             words = started
-        self._take(Command(via=tuple(via), joint=simple.joint), words, simple.redirects, environment)
+        path = words[0] if words else ""
+        self._commands.append(
+            Command(
+                path.rpartition("/")[2],
+                path,
+                tuple(words[1:]),
+                tuple(simple.redirects),
+                tuple(environment),
+                tuple(via),
+                simple.joint,
+            )
+        )
+        if path.endswith("find"):
+            self._find(words, tuple(via))
 
     def _inherit(self, first: int, redirects: list[str], environment: list[str]) -> None:
         """Commands of a text get the redirections and variables of the shell that runs it."""
+        if not redirects and not environment:
+            return
         for index in range(first, len(self._commands)):
             command = self._commands[index]
             self._commands[index] = replace(
@@ -247,22 +263,6 @@ class _Line:
                 redirects=(*redirects, *command.redirects),
                 environment=(*environment, *command.environment),
             )
-
-    def _take(self, command: Command, words: list[str], redirects: list[str], environment: list[str]) -> None:
-        path = words[0] if words else ""
-        program = path.rpartition("/")[2]
-        self._commands.append(
-            replace(
-                command,
-                program=program,
-                path=path,
-                arguments=tuple(words[1:]),
-                redirects=tuple(redirects),
-                environment=tuple(environment),
-            )
-        )
-        if program == "find":
-            self._find(words, command.via)
 
     def _find(self, words: list[str], via: tuple[str, ...]) -> None:
         """`find … -exec` runs another command."""

@@ -9,12 +9,14 @@ given up.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -97,11 +99,13 @@ class Worker:
         position = self._begin(now)
         if position is None:
             return False
-        batch = self._changes.after(position)
+        with collector_at_rest():
+            batch = self._changes.after(position)
         moved = batch.position != position
         if not moved and now - self._ticked < TICK_S:
             return False
-        matches = self._judge.judge(batch.events)
+        with collector_at_rest():
+            matches = self._judge.judge(batch.events)
         try:
             with self._database.write.begin() as session:
                 self._hold(session, position, now)
@@ -170,6 +174,22 @@ class Worker:
         self.state.matches += matches
         self.state.alerts += raised
         self.state.version = batch.position.version
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Spare Python the search for garbage cycles while a batch is made.
+
+    It makes none, and its tens of thousands of dictionaries cause a search each few hundred, which took half
+    of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _store(session: Session, position: Position) -> None:

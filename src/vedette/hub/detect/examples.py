@@ -154,9 +154,17 @@ def _details(declared: EventType, given: Any) -> dict[str, Any]:
         payload = msgspec.convert(defaults | dict(given), declared.payload)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise RuleError(f"example: {declared.name}: {error}") from None
-    plain = msgspec.to_builtins(payload)
-    values = {field: getattr(payload, field) for field in declared.payload.__struct_fields__} | plain
-    return dict.fromkeys(declared.details) | {pascal(key): value for key, value in values.items()}
+    known: dict[str, Any] = _plain(payload)
+    return dict.fromkeys(declared.details) | known
+
+
+def _plain(value: Any) -> Any:
+    """A payload as plain values, with the names that EventDetails uses."""
+    if isinstance(value, msgspec.Struct):
+        return {pascal(field): _plain(getattr(value, field)) for field in value.__struct_fields__}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _default(hint: Any) -> Any:

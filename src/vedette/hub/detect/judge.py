@@ -1,32 +1,49 @@
-"""Single events against all selections: rows in an in-memory SQLite, one query a selection.
+"""Single events against all selections: distinct rows in an in-memory SQLite, one query a selection.
 
-A selection depends on nothing but the columns it names, so equal rows are judged once: within a batch, and
-from batch to batch, for a fleet does the same things over and over. For one thread.
+A selection depends on the values that it compares and on which patterns are found in which field. Rows are
+reduced to those, and each reduced row is judged once; and so is each event, by the details that its rows are
+made of. Both verdicts last from batch to batch: devices do the same things over and over, and what differs is
+hardly ever what rules look at. For one thread.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vedette.hub.detect.rules import FULLTEXT, Selection
-from vedette.hub.detect.taxonomy import COMMON, Category, Observed, Row, Value, column_type, common
+from vedette.hub.detect.patterns import Patterns
+from vedette.hub.detect.rules import Selection
+from vedette.hub.detect.sql import FULLTEXT, marks_column
+from vedette.hub.detect.taxonomy import Category, Observed, Row, column_type, common, plain
 
 VERDICTS = 50_000
-"""Rows of a category whose verdict is remembered. With six text columns of a command line one takes 1 KB."""
+"""Events, and reduced rows, of a category whose verdict is remembered: 1 KB with a long command line."""
 
-_Key = tuple[Value, ...]
+_Key = tuple[Any, ...]
+_Verdict = tuple[tuple[str, int], ...]
+"""Selections that an event satisfies, each with the index of its first row that does."""
+
+_COMMON_PLACES = {
+    "DeviceId": Observed._fields.index("device"),
+    "ModuleId": Observed._fields.index("module"),
+    "HitCount": Observed._fields.index("hits"),
+}
+"""Where events have the common fields; their name is part of every key."""
 
 
 class Match(NamedTuple):
-    """An event that satisfies a selection, and the row that does."""
+    """An event that satisfies a selection, with the row of its category that does."""
 
     selection: str
     event: Observed
-    row: Row
+    category: Category
+    place: int
+
+    @property
+    def row(self) -> Row:
+        """The fields of the event, as the selection saw them."""
+        return common(self.event) | self.category.rows(self.event.details)[self.place]
 
 
 class Judge:
@@ -34,18 +51,17 @@ class Judge:
 
     def __init__(self, selections: Iterable[Selection]) -> None:
         self._sqlite = sqlite3.connect(":memory:", isolation_level=None)
-        self._sqlite.create_function("regexp", 2, _regexp, deterministic=True)
         grouped: dict[Category, list[Selection]] = {}
         for selection in selections:
             grouped.setdefault(selection.category, []).append(selection)
         self._benches = [_Bench(self._sqlite, category, group) for category, group in grouped.items()]
 
     def judge(self, events: Sequence[Observed]) -> list[Match]:
-        """Every match, by event in the order given."""
-        matches = [match for bench in self._benches for match in bench.judge(events)]
-        place = {id(event): index for index, event in enumerate(events)}
-        matches.sort(key=lambda match: place[id(match.event)])
-        return matches
+        """Every match."""
+        by_name: dict[str, list[Observed]] = {}
+        for event in events:
+            by_name.setdefault(event.name, []).append(event)
+        return [match for bench in self._benches for match in bench.judge(by_name)]
 
     def close(self) -> None:
         """Free the database."""
@@ -53,76 +69,111 @@ class Judge:
 
 
 class _Bench:
-    """One category: its table, its selections, and the verdicts on rows seen before."""
+    """One category: its table, its selections, and the verdicts on what was seen before."""
 
     def __init__(
         self, sqlite: sqlite3.Connection, category: Category, selections: Sequence[Selection]
     ) -> None:
         self._sqlite = sqlite
         self._category = category
-        used = frozenset[str]().union(*(selection.columns for selection in selections))
-        self._text = FULLTEXT in used
-        self._columns = tuple(sorted(used - {FULLTEXT}))
-        self._common = not used.isdisjoint(COMMON)
-        columns = ", ".join(f'"{name}" {column_type(category, name)}' for name in self._columns)
-        text = f", {FULLTEXT} TEXT" if self._text else ""
+        self._columns = sorted(frozenset[str]().union(*(selection.columns for selection in selections)))
+        self._patterns = _patterns(selections)
+        used = {*self._columns, *self._patterns}
+        self._fulltext = FULLTEXT in used
+        self._common = tuple(place for name, place in _COMMON_PLACES.items() if name in used)
+        self._inputs: tuple[str, ...] = category.inputs or ()
+        if category.inputs is None:
+            self._inputs = tuple(sorted(category.fields if self._fulltext else category.fields & used))
+        declared = ["_row INTEGER PRIMARY KEY"]
+        declared += [f'"{name}" {column_type(category, name)}' for name in self._columns]
+        declared += [f'"{marks_column(name)}" TEXT' for name in self._patterns]
         table = f'"{category.name}"'
-        sqlite.execute(
-            f"CREATE TABLE {table} (_row INTEGER PRIMARY KEY{', ' if columns else ''}{columns}{text})"
-        )
-        marks = ", ".join("?" * (1 + len(self._columns) + self._text))
-        self._insert = f"INSERT INTO {table} VALUES ({marks})"  # noqa: S608 - names are declared
-        self._clear = f"DELETE FROM {table}"  # noqa: S608
+        sqlite.execute(f"CREATE TABLE {table} ({', '.join(declared)})")
+        self._insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(declared))})"  # noqa: S608 - declared
+        self._clear = f"DELETE FROM {table}"  # noqa: S608 - declared
         self._queries = [
             (selection.key, f"SELECT _row FROM {table} WHERE {selection.where}")  # noqa: S608 - by pySigma
             for selection in selections
         ]
-        self._verdicts: dict[_Key, tuple[str, ...]] = {}
+        self._events: dict[_Key, _Verdict] = {}
+        self._rows: dict[_Key, tuple[str, ...]] = {}
 
-    def judge(self, events: Sequence[Observed]) -> list[Match]:
+    def judge(self, by_name: Mapping[str, Sequence[Observed]]) -> list[Match]:
         """Matches of the events that are of this category."""
-        rows: list[tuple[_Key, Observed, Row]] = []
-        wanted = self._category.events
-        for event in events:
-            if not wanted or event.name in wanted:
-                own = common(event) if self._common else {}
-                for row in self._category.rows(event.details):
-                    whole = own | row if own else row
-                    rows.append((self._key(whole), event, whole))
-        self._settle(dict.fromkeys(key for key, _, _ in rows))
-        matches: dict[tuple[str, str], Match] = {}
-        for key, event, row in rows:
-            for selection in self._verdicts[key]:
-                matches.setdefault((selection, event.id), Match(selection, event, row))
-        if len(self._verdicts) > VERDICTS:
-            self._verdicts.clear()
-        return list(matches.values())
+        keyed: list[tuple[_Key, Observed]] = []
+        new: dict[_Key, list[_Key]] = {}
+        for name in self._category.events or by_name:
+            for event in by_name.get(name, ()):
+                key = self._key(event)
+                keyed.append((key, event))
+                if key not in self._events and key not in new:
+                    new[key] = self._reduced(event)
+        self._settle(new)
+        matches = [
+            Match(selection, event, self._category, index)
+            for key, event in keyed
+            for selection, index in self._events[key]
+        ]
+        for verdicts in (self._events, self._rows):
+            if len(verdicts) > VERDICTS:
+                verdicts.clear()
+        return matches
 
-    def _key(self, row: Row) -> _Key:
-        key = tuple([row.get(name) for name in self._columns])
-        return (*key, "\n".join(str(value) for value in row.values() if value)) if self._text else key
+    def _key(self, event: Observed) -> _Key:
+        """What the verdict on an event depends on."""
+        get = event.details.get
+        values = [get(name) for name in self._inputs]
+        key = (event.name, *[event[place] for place in self._common], *values)
+        try:
+            hash(key)
+        except TypeError:
+            return tuple(plain(value) for value in key)
+        return key
 
-    def _settle(self, keys: Mapping[_Key, None]) -> None:
-        """Judge the rows that have not been seen before."""
-        new = [key for key in keys if key not in self._verdicts]
+    def _reduced(self, event: Observed) -> list[_Key]:
+        """Each row's values that are compared, and the marks of the patterns found in each searched field."""
+        own = common(event)
+        keys: list[_Key] = []
+        for row in self._category.rows(event.details):
+            whole = {**own, **row}
+            if self._fulltext:
+                whole[FULLTEXT] = "\n".join(str(value) for value in row.values() if value is not None)
+            marks = [
+                "" if (value := whole.get(name)) is None else patterns.matching(str(value))
+                for name, patterns in self._patterns.items()
+            ]
+            keys.append((*[whole.get(name) for name in self._columns], *marks))
+        return keys
+
+    def _settle(self, new: Mapping[_Key, Sequence[_Key]]) -> None:
+        """Judge events that have not been seen before by their reduced rows."""
+        self._judge_rows({row for rows in new.values() for row in rows} - self._rows.keys())
+        for key, rows in new.items():
+            verdict: dict[str, int] = {}
+            for index, row in enumerate(rows):
+                for selection in self._rows[row]:
+                    verdict.setdefault(selection, index)
+            self._events[key] = tuple(verdict.items())
+
+    def _judge_rows(self, rows: Iterable[_Key]) -> None:
+        new = list(rows)
         if not new:
             return
         verdicts: list[list[str]] = [[] for _ in new]
-        self._sqlite.executemany(self._insert, ((i, *key) for i, key in enumerate(new)))
+        self._sqlite.executemany(self._insert, ((i, *row) for i, row in enumerate(new)))
         try:
             for selection, query in self._queries:
                 for (index,) in self._sqlite.execute(query):
                     verdicts[index].append(selection)
         finally:
             self._sqlite.execute(self._clear)
-        self._verdicts.update(zip(new, map(tuple, verdicts), strict=True))
+        self._rows.update(zip(new, map(tuple, verdicts), strict=True))
 
 
-@lru_cache(maxsize=4_096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
-def _regexp(pattern: str, value: Value) -> bool:
-    """SQLite's `value REGEXP pattern`, as Sigma means it: anywhere, with case."""
-    return value is not None and _compiled(pattern).search(str(value)) is not None
+def _patterns(selections: Iterable[Selection]) -> dict[str, Patterns]:
+    """Field → the patterns that are looked for in it."""
+    by_field: dict[str, dict[str, None]] = {}
+    for selection in selections:
+        for field, pattern in sorted(selection.patterns):
+            by_field.setdefault(field, {})[pattern] = None
+    return {field: Patterns(patterns) for field, patterns in by_field.items()}

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -30,9 +28,6 @@ BUILT_IN = Path(__file__).parent.parent / "rules"
 MAX_FILE_BYTES = 1_000_000
 MAX_FILES = 10_000
 """SigmaHQ's whole collection is some 4,000 files of a few KB; the largest known rule has 200 KB."""
-
-FULLTEXT = "_text"
-"""Column with all values of a row, for rules that search for mere keywords."""
 
 SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_SPAN_S = 30 * 86400
@@ -111,12 +106,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """A condition on single events: an SQL expression over the category's columns."""
+    """A condition on single events; see `sql.Condition`."""
 
     key: str
     category: Category
     where: str
     columns: frozenset[str]
+    patterns: frozenset[tuple[str, str]]
 
 
 class Correlation(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,36 +269,22 @@ def _check_fields(where: str, category: Category, fields: Iterable[str]) -> None
 
 
 def _selection(key: str, parsed: SigmaRule, extension: Extension) -> Selection:
-    from sigma.backends.sqlite.sqlite import sqliteBackend
+    from vedette.hub.detect.sql import FULLTEXT, convert
 
     source = parsed.logsource
     category = resolve(source.product, source.category, source.service)
     columns = frozenset(_columns(parsed))
     _check_fields("detection", category, columns - {FULLTEXT})
     _check_fields("vedette.entity", category, extension.entity)
-    prefix = "SELECT * FROM t WHERE "
-    queries = sqliteBackend(None, table="t", fulltext_field=FULLTEXT).convert_rule(parsed)
-    where = " OR ".join(f"({query.removeprefix(prefix)})" for query in queries)
-    _try_sql(where, columns)
-    return Selection(key, category, where, columns)
-
-
-def _try_sql(where: str, columns: Iterable[str]) -> None:
-    """Have SQLite read the expression now, so that it cannot fail at an event. Raises Unsupported."""
-    names = ", ".join(f'"{name}"' for name in ("_row", *columns))
-    with closing(sqlite3.connect(":memory:")) as trial:
-        trial.create_function("regexp", 2, lambda pattern, value: False)
-        trial.execute(f"CREATE TABLE t ({names})")
-        try:
-            trial.execute(f"SELECT _row FROM t WHERE {where}")  # noqa: S608 - by pySigma, on an empty table
-        except sqlite3.Error as error:
-            raise Unsupported(f"detection: {error}") from None
+    return Selection(key, category, *convert(parsed, columns))
 
 
 def _columns(parsed: SigmaRule) -> Iterator[str]:
     """The fields that a rule looks at."""
     from sigma.rule import SigmaDetection, SigmaDetectionItem
     from sigma.types import SigmaFieldReference
+
+    from vedette.hub.detect.sql import FULLTEXT
 
     left: list[SigmaDetection | SigmaDetectionItem] = list(parsed.detection.detections.values())
     while left:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Index
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from vedette.hub.registry.schema import BEGIN, Base, open_engine
+from vedette.hub.registry.schema import BEGIN, WRITE, Base, open_engine
 
 
 class AlertRow(Base):
@@ -218,7 +218,7 @@ class Database:
         self.engine: Engine = open_engine(url)
         Base.metadata.create_all(self.engine)
         self.read = sessionmaker(self.engine)
-        self.write = sessionmaker(self.engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"}))
+        self.write = sessionmaker(self.engine.execution_options(**{BEGIN: WRITE}))
 
     def close(self) -> None:
         """Close every connection."""

@@ -46,11 +46,15 @@ class Unsupported(ValueError):
 
 
 class Category(NamedTuple):
-    """A log source. events: the RawEventNames it takes, none for all; rows: EventDetails → rows."""
+    """A log source. events: the RawEventNames it takes, none for all; rows: EventDetails → rows.
+
+    inputs: the keys of EventDetails that the rows are made of; None where these are the rows themselves.
+    """
 
     name: str
     events: frozenset[str]
     fields: frozenset[str]
+    inputs: tuple[str, ...] | None
     rows: Callable[[Details], Sequence[Row]]
 
 
@@ -60,7 +64,12 @@ COMMON = ("DeviceId", "ModuleId", "RawEventName", "HitCount")
 
 def common(event: Observed) -> Row:
     """The values of COMMON."""
-    return dict(zip(COMMON, (event.device, event.module, event.name, event.hits), strict=True))
+    return {
+        "DeviceId": event.device,
+        "ModuleId": event.module,
+        "RawEventName": event.name,
+        "HitCount": event.hits,
+    }
 
 
 def _framed(parts: Sequence[str], mark: str) -> str:
@@ -208,7 +217,7 @@ def _peripheral(details: Details) -> Sequence[Row]:
     return ({name: details.get(key) for name, key in _PERIPHERAL.items()},)
 
 
-def _text(value: Any) -> Value:
+def plain(value: Any) -> Value:
     """A value for a column: what has parts as JSON, truth as Sigma writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -218,16 +227,26 @@ def _text(value: Any) -> Value:
 
 
 def _as_is(details: Details) -> Sequence[Row]:
-    return ({key: _text(value) for key, value in details.items()},)
+    return ({key: plain(value) for key, value in details.items()},)
+
+
+class _Asked(dict[str, Any]):
+    """Empty EventDetails that note what they are asked for."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The default."""
+        self[key] = None
+        return default
 
 
 def _category(name: str, events: Sequence[str], rows: Callable[[Details], Sequence[Row]]) -> Category:
     """A category whose fields are those that its rows have."""
-    fields = rows({"EventType": "EXEC"})[0]
-    return Category(name, frozenset(events), frozenset((*COMMON, *fields)), rows)
+    asked = _Asked()
+    fields = rows(asked)[0]
+    return Category(name, frozenset(events), frozenset((*COMMON, *fields)), tuple(asked), rows)
 
 
-ANY = Category("any", frozenset(), frozenset(COMMON), lambda _: ({},))
+ANY = Category("any", frozenset(), frozenset(COMMON), (), lambda _: ({},))
 PROCESS = _category("process_creation", ["Process", "ProcessCreate"], _process)
 AUTHENTICATION = _category("authentication", ["Login"], _login)
 
@@ -277,5 +296,5 @@ def resolve(product: str | None, category: str | None, service: str | None) -> C
         return ANY
     if product == "vedette" and service in EVENT_TYPES:
         fields = frozenset((*COMMON, *EVENT_TYPES[service].details))
-        return Category(f"event_{service}", frozenset([service]), fields, _as_is)
+        return Category(f"event_{service}", frozenset([service]), fields, None, _as_is)
     raise Unsupported(f"logsource: no event here is of service {service}")
