@@ -246,6 +246,42 @@ async def _executions(rounds: int, batch: int, tag: str) -> None:
         await spawn("exec", batch, tag, str(number % 5))
 
 
+class Slow(Scripted):
+    """A collector whose drain takes until a test lets it end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draining = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def collect(self) -> Collected:
+        collected = await super().collect()
+        self.draining.set()
+        await self.go_on.wait()
+        return collected
+
+
+async def test_stopping_in_the_middle_of_a_send_loses_nothing(tmp_path: Path):
+    """What was being drained is sent; a change that comes meanwhile starts nothing."""
+    slow = Slow()
+    async with running(tmp_path) as rig:
+        rig.registry.patch_desired(MODULE, QUIET | {"CollectorsCore_PriorityIntervals": "0.01,0.01,0.01"})
+        slow.go_on.set()
+        async with at_work(configured(tmp_path, rig), [slow]) as agent:
+            await until(lambda: "latest_state" in reported(rig), "the report")
+            slow.go_on.clear()
+            slow.draining.clear()
+            await slow.draining.wait()  # by the clock
+            agent.stop()
+            rig.registry.patch_desired(MODULE, {"Process_MessageFrequency": "High"})
+            await until(lambda: agent._turn._waiters, "the end of the drain is waited for")
+            slow.go_on.set()
+        texts = [payload.commandline for payload, _ in payloads(rig) if isinstance(payload, Process)]
+        assert texts == [f"Process {number}" for number in range(1, slow.told + 1)]
+        assert slow.told
+        assert len(slow.started) == 1
+
+
 async def test_daily_units_hold_back_from_low_up(tmp_path: Path):
     """The cap is kept, High is sent longest, and an event tells of the silence."""
     high, low = Scripted("Process"), Scripted("SBoM")

@@ -146,11 +146,12 @@ class Agent:
             notify("READY=1")
             await self._stop.wait()
             notify("STOPPING=1")
-            # Stop order: no more sends by the clock; collectors, whose last cycle goes into the outbox;
-            # the uplink, which has a moment to empty it; the outbox.
-            sending.cancel()
-            looking.cancel()
+            # Stop order: no more sends by the clock (one that is at it ends first, or it would lose what it
+            # has drained); collectors, whose last cycle goes into the outbox; the uplink, which has a moment
+            # to empty it; the outbox.
             async with self._turn:
+                sending.cancel()
+                looking.cancel()
                 self._keep(await self._roster.stop(), self._plan.timers)
             await self._uplink.close(DRAIN_S)
             watching.cancel()
@@ -251,6 +252,8 @@ class Agent:
     async def _apply(self, wanted: Plan) -> None:
         old = self._plan.settings
         async with self._turn:
+            if self._stop.is_set():  # the next start does it: nothing may be started any more
+                return
             await self._flush(self._plan.timers)
             self._keep(await self._roster.apply(old, wanted.settings), self._plan.timers)
             self._schedule.change(wanted.timers, time.monotonic())
