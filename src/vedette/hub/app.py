@@ -11,6 +11,7 @@ import uvloop
 from vedette.hub import console
 from vedette.hub.api import downlink, iothub, metrics, service, v1
 from vedette.hub.api.v1_events import Queries
+from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
 from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.https import Https
@@ -42,9 +43,11 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     intake = Intake(state.lake)
     gateway = Gateway(registry, intake.submit, host_names=settings.host_names)
     maintenance = Maintenance(state.lake, retention_days=settings.retention_days)
+    detection = open_detection(state)
 
     await intake.start()
     await maintenance.start()
+    await detection.start()
     await gateway.start(settings.bind, settings.mqtt_port, server_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
     application.include_router(iothub.router(registry, settings.host_names))
@@ -63,6 +66,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     log.info("hub stops")
     await gateway.close()
     await intake.close()
+    await detection.close()
     await maintenance.close()
     await https.close()
     queries.close()

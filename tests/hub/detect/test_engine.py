@@ -3,7 +3,7 @@
 import pytest
 from detect_support import NOW, SHELL, Rig, message, process
 
-from vedette.hub.detect import alerts, engine
+from vedette.hub.detect import engine
 from vedette.hub.detect.alerts import Status
 from vedette.hub.detect.changes import Position
 from vedette.hub.lake.maintain import Maintenance
@@ -166,11 +166,7 @@ async def test_a_worker_that_lost_its_lease_meanwhile_stores_nothing(
     """Its transaction finds another holder and is given up."""
     slow, fast = rig.worker(), rig.worker()
     await rig.send(message(process(SHELL)))
-    original = alerts.record
     taken = []
-
-    def overtaken(session, findings, now, groups=None):
-        return original(session, findings, now, groups)
 
     def judged_meanwhile(events):
         if not taken:
@@ -179,7 +175,6 @@ async def test_a_worker_that_lost_its_lease_meanwhile_stores_nothing(
         return []
 
     monkeypatch.setattr(slow._judge, "judge", judged_meanwhile)
-    monkeypatch.setattr(alerts, "record", overtaken)
     assert slow.step(NOW) is False
     assert not slow.state.holder
     assert slow.state.events == 0

@@ -27,6 +27,7 @@ from vedette.hub.detect.schema import (
     SuppressionRow,
     insert_new,
 )
+from vedette.hub.registry.profiles import ProfileRow
 
 PERIOD_S = 24 * 3600
 """What one alert covers, from its first finding to its last (seeds: "a 24-hour period")."""
@@ -123,17 +124,15 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True):
     hits: int = 0
 
 
-def record(
-    session: Session, findings: Iterable[Finding], now: float, groups: Mapping[str, str] | None = None
-) -> list[str]:
-    """Take findings in; the ids of the alerts that are new. groups: device → security group."""
+def record(session: Session, findings: Iterable[Finding], now: float) -> list[str]:
+    """Take findings in; the ids of the alerts that are new."""
     pending: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in _unseen(session, list(findings), now):
         pending.setdefault((finding.rule.alert, finding.device, finding.entity), []).append(finding)
     suppressions = _unexpired(session, now) if pending else []
     raised: list[str] = []
     for (kind, device, entity), group in pending.items():
-        kept = [f for f in group if not _suppressed(session, suppressions, f, (groups or {}).get(device, ""))]
+        kept = [finding for finding in group if not _suppressed(session, suppressions, finding)]
         alerts = _recent(session, kind, device, entity) if kept else []
         for finding in sorted(kept, key=lambda f: f.start):
             alert = next((alert for alert in alerts if _joins(alert, finding)), None)
@@ -242,18 +241,26 @@ def _unexpired(session: Session, now: float) -> list[SuppressionRow]:
     return list(session.scalars(select(SuppressionRow).where(SuppressionRow.until > now)))
 
 
-def _suppressed(session: Session, rules: list[SuppressionRow], finding: Finding, group: str) -> bool:
+def _suppressed(session: Session, rules: list[SuppressionRow], finding: Finding) -> bool:
     """Whether a suppression covers the finding; counts it there."""
     for rule in rules:
         if (
             fnmatch.fnmatchcase(finding.device, rule.device or "*")
-            and rule.group in ("", group)
+            and (not rule.group or rule.group == security_group(session, finding.device))
             and rule.type in ("", finding.rule.alert)
             and all(_holds(part, finding.evidence) for part in _parts(rule.expression))
         ):
             rule.hits += sum(hits for _, hits in finding.events)
             return True
     return False
+
+
+def security_group(session: Session, device: str) -> str:
+    """The device's tag `SecurityGroup`, by which the retired service grouped devices; empty without one."""
+    tags = session.scalar(
+        select(ProfileRow.tags).where(ProfileRow.device_id == device, ProfileRow.module_id == "")
+    )
+    return str(msgspec.json.decode(tags).get("SecurityGroup", "")) if tags else ""
 
 
 def _parts(expression: str) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ class Superseded(Exception):
 class Worker:
     """Judges what was committed. For one thread.
 
-    posture: makes recommendations of the same batches. groups: device → security group.
+    posture: makes recommendations of the same batches. up_since: when the hub began to listen, Unix seconds.
     """
 
     def __init__(
@@ -79,7 +79,6 @@ class Worker:
         rules: RuleSet,
         *,
         posture: Posture | None = None,
-        groups: Callable[[], dict[str, str]] = dict,
         up_since: float | None = None,
     ) -> None:
         self.state = Judged()
@@ -90,7 +89,6 @@ class Worker:
         self._judge = Judge(running.selections.values())
         self._correlator = Correlator(running)
         self._posture = posture
-        self._groups = groups
         self._up_since = time.time() if up_since is None else up_since
         self._ticked = self._forgot = float("-inf")
 
@@ -112,7 +110,7 @@ class Worker:
                 findings = self._correlator.take(session, matches, now=now, fresh_after=position.watermark)
                 if batch.caught_up:
                     findings += self._correlator.due(session, now, self._up_since)
-                raised = alerts.record(session, findings, now, self._groups())
+                raised = alerts.record(session, findings, now)
                 if self._posture:
                     self._posture(session, batch.events, now)
                 self._forget(session, now)
@@ -126,12 +124,13 @@ class Worker:
         return moved and not batch.caught_up
 
     def release(self) -> None:
-        """Give the lease back, so that another worker need not wait for its end."""
+        """Give the lease back, so that another worker need not wait for its end, and close the database."""
         with self._database.write.begin() as session:
             lease = session.get(LeaseRow, LEASE)
             if lease is not None and lease.holder == self._name:
                 session.delete(lease)
         self._judge.close()
+        self._database.close()
 
     def _begin(self, now: float) -> Position | None:
         """Take or renew the lease, and the position to go on from; None while another worker holds it."""
@@ -212,8 +211,11 @@ class Detection:
         self._running: asyncio.Future[None]
 
     async def start(self) -> None:
-        """Begin to judge."""
-        self._running = asyncio.get_running_loop().run_in_executor(self._thread, self._run)
+        """Load the rules, then begin to judge. Raises what the database raises."""
+        loop = asyncio.get_running_loop()
+        worker = await loop.run_in_executor(self._thread, self._make)
+        self.state = worker.state
+        self._running = loop.run_in_executor(self._thread, self._run, worker)
 
     async def close(self) -> None:
         """Finish the batch that is being judged, judge what is left, then stop."""
@@ -221,9 +223,7 @@ class Detection:
         await self._running
         self._thread.shutdown()
 
-    def _run(self) -> None:
-        worker = self._make()
-        self.state = worker.state
+    def _run(self, worker: Worker) -> None:
         while not self._stop.wait(0 if self._turn(worker) else self._period):
             pass
         while self._turn(worker):

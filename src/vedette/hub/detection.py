@@ -1,0 +1,26 @@
+"""Detection as a hub runs it: its lake, its registry, the built-in rules and the owner's."""
+
+from __future__ import annotations
+
+import logging
+
+from vedette.hub.detect.engine import Detection, Worker
+from vedette.hub.detect.rules import load
+from vedette.hub.detect.schema import Database
+from vedette.hub.posture import Posture
+from vedette.hub.settings import HubState
+
+log = logging.getLogger(__name__)
+
+
+def open_detection(state: HubState) -> Detection:
+    """Detection over a hub's state. What is wrong with a rule is logged, and the rest run."""
+
+    def worker() -> Worker:
+        rules = load(state.rules)
+        for refused in rules.refused:
+            log.warning("rule %s is not used: %s", refused.path, refused.reason)
+        log.info("%d detection rules run", len(rules.running().rules))
+        return Worker(state.lake, Database(state.registry_url), rules, posture=Posture())
+
+    return Detection(worker)
