@@ -42,7 +42,7 @@ class Https(uvicorn.Server):
                 ws_max_size=MAX_FRAME_BYTES,
                 ws_max_queue=MAX_FRAMES,
                 ws_per_message_deflate=False,  # SDKs do without, and it would cost 64 KB a connection
-                lifespan="off",
+                lifespan="on",  # the console starts and ends with it
                 log_config=None,
                 access_log=False,
                 server_header=False,
