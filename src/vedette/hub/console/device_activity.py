@@ -135,7 +135,7 @@ def _sankey(flows: Sequence[Row]) -> dict[str, Any]:
                 "right": 220,
                 "top": 6,
                 "bottom": 6,
-                "nodeGap": 9,
+                "nodeGap": 16,
                 "nodeWidth": 10,
                 "draggable": False,
                 "label": {"color": parts.GREY, "fontSize": 11.5},
