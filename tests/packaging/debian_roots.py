@@ -37,7 +37,6 @@ def bootstrap(directory: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"debootstrap: {done.stdout[-300:]}")
-    (directory / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
 
 class System:
@@ -45,6 +44,7 @@ class System:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command in it."""
@@ -109,7 +109,7 @@ class System:
                 stderr=output,
             )
         try:
-            running = Booted(self, first_child(machine))
+            running = Booted(self, first_process(machine))
             running.until("systemctl is-system-running --wait; true", "")
             yield running
         finally:
@@ -117,15 +117,17 @@ class System:
             machine.wait(PATIENCE_S)
 
 
-def first_child(machine: subprocess.Popen[bytes]) -> int:
-    """The process that is number 1 inside."""
+def first_process(machine: subprocess.Popen[bytes]) -> int:
+    """The process that is number 1 inside, once it is systemd; its number here."""
     children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children")
     deadline = time.monotonic() + PATIENCE_S
-    while not (found := children.read_text().split()):
-        assert machine.poll() is None
-        assert time.monotonic() < deadline
+    while time.monotonic() < deadline and machine.poll() is None:
+        for pid in children.read_text().split():
+            status = Path(f"/proc/{pid}/status").read_text()
+            if status.startswith("Name:\tsystemd\n") and "\t1\n" in status.split("NSpid:")[1]:
+                return int(pid)
         time.sleep(0.05)
-    return int(found[0])
+    raise AssertionError("systemd did not start")
 
 
 class Booted:
