@@ -261,6 +261,14 @@ async def test_a_wrong_body_names_the_field(rig: Rig, path: str, body: dict[str,
     assert answer.json()["detail"][0]["loc"][0] == "body"
 
 
+@pytest.mark.parametrize("query", ["device=pump", "limit=1&limit=2"])
+async def test_an_unknown_or_repeated_parameter_is_refused(rig: Rig, query: str):
+    """A misspelt filter must not mean "all"."""
+    answer = await rig.ask("GET", f"/events?{query}")
+    assert answer.status_code == 400
+    assert "parameter" in answer.json()["detail"]
+
+
 async def test_a_body_is_bounded(rig: Rig):
     """Before it is parsed."""
     answer = await rig.ask("POST", "/query", content=b"x" * (v1.MAX_BODY_BYTES + 1))

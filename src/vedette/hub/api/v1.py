@@ -6,10 +6,11 @@ Mount it under `PREFIX`. Callers show a token (`caller`); what they change is pu
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, status
+from fastapi import Depends, FastAPI, HTTPException, Request, status
 from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -63,6 +64,7 @@ def build(registry: Registry, queries: Queries, tail: Tail, host: str) -> FastAP
         responses=_PROBLEMS,
         root_path_in_servers=False,
         servers=[{"url": PREFIX}],
+        dependencies=[Depends(_known_parameters)],
     )
     app.include_router(v1_admin.router(registry.tokens))
     app.include_router(v1_devices.router(registry, host))
@@ -72,6 +74,16 @@ def build(registry: Registry, queries: Queries, tail: Tail, host: str) -> FastAP
         app.add_exception_handler(error, _refusal(code))
     app.add_middleware(BoundedBody)
     return app
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuse parameters that the route does not have, or has twice: a misspelt filter must not mean "all"."""
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise HTTPException(status.HTTP_400_BAD_REQUEST, f"unknown parameter {name[:64]!r}")
+        if count > 1:
+            raise HTTPException(status.HTTP_400_BAD_REQUEST, f"parameter {name!r} is given {count} times")
 
 
 def _refusal(code: int) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
