@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from vedette.hub.detect.schema import Database
 from vedette.hub.registry import AlreadyExists, Draft, Registry, TwinChange, UnknownIdentity, audit
 from vedette.hub.registry.audit import HUB, acting_as
 from vedette.hub.registry.tokens import Role
+from vedette.hub.registry.users import Users
 from vedette.wire.iothub import Identity
 
 DEVICE = Identity("pump")
@@ -89,6 +91,24 @@ def test_every_change_is_put_down_to_whoever_made_it(registry: Registry):
         ("policy:service", "update", "profiles/valve", {"tags": ["site"]}),
         ("policy:service", "delete", "identities/valve", {}),
         (HUB, "delete", "identities/pump", {}),
+    ]
+
+
+def test_users_are_put_down_too(url: str, tmp_path: Path):
+    """They come and go through another door to the same database."""
+    database = Database(f"{url}?key_file={tmp_path / 'registry.key'}")
+    users = Users(database.read, database.write)
+    with acting_as("user:admin"):
+        users.ensure_admin()
+        users.add("guest", Role.VIEWER)
+        users.remove("guest")
+    with database.read.begin() as session:
+        told = [(entry.actor, entry.action, entry.subject) for entry in audit.entries(session, 9, None)]
+    database.close()
+    assert told == [
+        ("user:admin", "delete", "users/guest"),
+        ("user:admin", "create", "users/guest"),
+        ("user:admin", "create", "users/admin"),
     ]
 
 

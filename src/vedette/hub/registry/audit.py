@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Delete, delete, event, func, inspect, select
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
-from vedette.hub.registry.schema import AuditRow, IdentityRow
+from vedette.hub.registry.schema import AuditRow
 
 AUDIT_KEPT = 500_000
 """Entries kept, the newest; one takes about 200 bytes."""
@@ -100,12 +100,13 @@ def _flushing(session: Session, context: Any, instances: Any) -> None:
 
 
 def _executing(state: ORMExecuteState) -> None:
-    """Identities are deleted by a statement; what belongs to them goes by itself."""
+    """Rows that a statement deletes by their key; what belongs to an identity goes by itself."""
     if not isinstance(state.statement, Delete) or state.bind_mapper is None:
         return
-    if state.bind_mapper.class_ is IdentityRow:
+    table = str(state.bind_mapper.local_table)
+    if table in _WATCHED.keys() - _WITH_IDENTITY:
         key = [str(value) for value in state.statement.compile().params.values()]
-        _write(state.session, "delete", f"identities/{'/'.join(filter(None, key))}", {})
+        _write(state.session, "delete", f"{table}/{'/'.join(filter(None, key))}", {})
 
 
 def _table(row: Any) -> str:
