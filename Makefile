@@ -64,6 +64,10 @@ wheelhouse: $(BIN)/python ## collect the agent and its dependencies for devices 
 docs: $(VENV)/.up ## regenerate the reference pages
 	$(BIN)/python docs/generate.py
 
+.PHONY: screenshots
+screenshots: $(VENV)/.dev ## take the pictures of the console anew
+	$(BIN)/python docs/screenshots.py
+
 .PHONY: lock
 lock: $(VENV)/.lint ## resolve the dependencies anew into the lock files
 	$(BIN)/uv pip compile -q pyproject.toml --generate-hashes --custom-compile-command "make lock" --upgrade \

@@ -14,6 +14,7 @@ from vedette.hub.console.roll import Roll
 from vedette.hub.detect.alerts import Alerts
 from vedette.hub.detect.schema import Database
 from vedette.hub.lake import Lake
+from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
 from vedette.hub.registry.users import Role, User, Users
 
@@ -34,6 +35,7 @@ class Backend(msgspec.Struct, frozen=True):
     roll: Roll
     questions: Questions
     alerts: Alerts
+    recommendations: Recommendations
     hosts: Sequence[str]
     mqtt_port: int
 

@@ -30,6 +30,7 @@ from vedette.hub.console.roll import Roll
 from vedette.hub.detect.alerts import Alerts
 from vedette.hub.detect.schema import Database
 from vedette.hub.lake import Lake
+from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
 from vedette.hub.registry.users import Users
 from vedette.hub.settings import HubSettings, HubState
@@ -48,6 +49,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
         roll=Roll(database.read),
         questions=Questions(lake),
         alerts=Alerts(database),
+        recommendations=Recommendations(database),
         hosts=settings.host_names,
         mqtt_port=settings.mqtt_port,
     )

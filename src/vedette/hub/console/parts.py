@@ -68,7 +68,7 @@ def frame(request: Request, title: str, active: str) -> Iterator[ui.element]:
     with ui.element("div").classes("shell"):
         with ui.element("nav").classes("rail").props('aria-label="Main"'):
             _rail(request.state.user, active, dark)
-        with ui.element("main").classes("page"):
+        with ui.element("div").classes("page"):
             with ui.element("div").classes("head"):
                 _text("h1", title)
                 beside = ui.element("div").classes("row")

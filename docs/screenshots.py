@@ -1,0 +1,71 @@
+"""Take the pictures of the console that README and docs show, from this machine's own hub and agent.
+
+`make screenshots`; needs Debian's chromium, takes two minutes. The pictures go to docs/images.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from console_rig import Site, Visitor, chromium, until  # noqa: E402
+from vedette.hub.registry.users import Role  # noqa: E402
+
+IMAGES = Path(__file__).parent / "images"
+
+SCAN_S = 300.0
+"""Until the first scan of the baseline must have come: it takes one to two minutes at its share of a core."""
+
+PICTURES = {
+    "overview": ("/?window=1h", "light"),
+    "overview-dark": ("/?window=1h", "dark"),
+    "device": ("/device/{device}", "light"),
+    "baseline": ("/device/{device}?tab=baseline", "light"),
+    "twin": ("/twin/{device}", "light"),
+    "investigate": (
+        "/investigate?q=SecurityIoTRawEvent%0A%7C%20where%20TimeGenerated%20%3E%20ago(1h)%0A%7C%20summarize"
+        "%20Hits%3Dsum(HitCount)%20by%20bin(TimeGenerated%2C%201m)%2C%20RawEventName%0A%7C%20render%20timechart",
+        "light",
+    ),
+}
+"""Picture → page and colour scheme."""
+
+
+def main() -> None:
+    """Take them all."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        site = Site(Path(directory) / "state")
+        try:
+            _take(site)
+        finally:
+            site.stop()
+
+
+def _take(site: Site) -> None:
+    site.add_user("ana", Role.ADMIN)
+    for _ in range(200):  # something to count
+        subprocess.run(["/bin/true", "--scheduled"], check=True)
+    until(
+        lambda: "CIS" in site.run("query", "Baseline | take 1 | project BaselineCheckId"), "the scan", SCAN_S
+    )
+    with chromium() as browser:
+        for name, (path, scheme) in PICTURES.items():
+            visitor = Visitor(browser, site, color_scheme=scheme)
+            visitor.sign_in("ana")
+            visitor.page.wait_for_selector("div.page")
+            page = visitor.open(path.format(device=site.device))
+            if "investigate" in path:
+                page.wait_for_selector("canvas")
+            page.wait_for_timeout(1500)  # fonts and charts
+            page.screenshot(path=IMAGES / f"{name}.png")
+            visitor.context.close()
+
+
+if __name__ == "__main__":
+    main()
