@@ -40,6 +40,7 @@ PATHS = (
     "/investigate",
     "/investigate?language=sql",
     "/enrol",
+    "/admin",
     "/twin/{device}",
     *(f"/device/{{device}}?tab={tab}" for tab in TABS if tab),
     "/device/{device}",

@@ -11,6 +11,7 @@ from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.questions import quoted
 from vedette.hub.registry import RegistryError
+from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.users import Role
 from vedette.wire.iothub import ConnectionString, Identity
 
@@ -45,7 +46,8 @@ def _steps(backend: Backend, request: Request) -> None:
         user = await backend.demand(request, Role.OPERATOR)
         device_id = (name.value or "").strip()
         try:
-            connection = await call(lambda: _register(backend, device_id, user.name))
+            with acting_as(f"user:{user.name}"):
+                connection = await call(lambda: _register(backend, device_id))
         except RegistryError as error:
             raise ValueError(str(error)) from None
         name.disable()
@@ -57,7 +59,7 @@ def _steps(backend: Backend, request: Request) -> None:
     button.on_click(parts.guarded(make))
 
 
-def _register(backend: Backend, device_id: str, who: str) -> ConnectionString:
+def _register(backend: Backend, device_id: str) -> ConnectionString:
     """The identity's connection string. Raises RegistryError, ValueError."""
     registry = backend.registry
     if registry.get(Identity(device_id)) is None:

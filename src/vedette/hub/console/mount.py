@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from vedette.hub.console import (
+    admin,
     alerts,
     device,
     devices,
@@ -32,6 +33,7 @@ from vedette.hub.detect.schema import Database
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
+from vedette.hub.registry.audit import watch
 from vedette.hub.registry.users import Users
 from vedette.hub.settings import HubSettings, HubState
 
@@ -41,6 +43,7 @@ _MARK = (Path(__file__).parent / "static/mark.svg").read_text()
 def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> Backend:
     """What the pages stand on. Raises RegistryError."""
     lake, database = Lake(state.lake), Database(state.registry_url)
+    watch(database.write)  # changes of users, too, stand in the audit log
     return Backend(
         database=database,
         registry=registry,
@@ -57,7 +60,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
 
 def mount(application: FastAPI, backend: Backend) -> None:
     """Add the console below PATH; once in a process, for the framework is one for the whole process."""
-    for page in (overview, devices, device, twin, alerts, recommendations, investigate, enrol):
+    for page in (overview, devices, device, twin, alerts, recommendations, investigate, enrol, admin):
         page.routes(backend)
 
     @application.get("/", include_in_schema=False)

@@ -40,6 +40,7 @@ _ENTRIES = (
     ("/recommendations", "Recommendations", "checklist"),
     ("/investigate", "Investigate", "manage_search"),
     ("/enrol", "Enrol a device", "add_link"),
+    ("/admin", "Administration", "admin_panel_settings"),
 )
 
 Tone = Literal["", "good", "warn", "bad", "note"]
@@ -79,7 +80,8 @@ def _rail(user: User, active: str, dark: ui.dark_mode) -> None:
     with ui.element("a").classes("brand").props(f'href="{PATH}/"'):
         ui.element("img").props(f'src="{STATIC}mark.svg" alt=""')
         _text("span", "Vedette")
-    for path, name, icon in _ENTRIES:
+    entries = _ENTRIES if user.role >= Role.ADMIN else _ENTRIES[:-1]
+    for path, name, icon in entries:
         entry = ui.element("a").classes("entry" + (" on" if path == active else ""))
         entry.props(f'href="{PATH}{path}" aria-label="{name}"')
         with entry:

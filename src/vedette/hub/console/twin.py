@@ -15,6 +15,7 @@ from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.parts import Column, Tone
 from vedette.hub.console.twin_form import FIELDS, Field, changed, differences
 from vedette.hub.registry import RegistryError, Twin, TwinError
+from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.twins import difference
 from vedette.hub.registry.users import Role
 from vedette.wire.iothub import Identity
@@ -211,10 +212,12 @@ class _Editor:
     @parts.guarded
     async def apply(self, *_: Any) -> None:
         """Write what was changed; the gateway pushes it."""
-        await self._backend.demand(self._request, Role.OPERATOR)
+        user = await self._backend.demand(self._request, Role.OPERATOR)
         patch = difference(self._twin.desired, self.document)
         try:
-            self._twin = await call(lambda: self._backend.registry.patch_desired(self._twin.identity, patch))
+            with acting_as(f"user:{user.name}"):
+                write = self._backend.registry.patch_desired
+                self._twin = await call(lambda: write(self._twin.identity, patch))
         except (RegistryError, TwinError) as error:
             raise ValueError(str(error)) from None
         self.document = dict(self._twin.desired)

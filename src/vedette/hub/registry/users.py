@@ -124,7 +124,10 @@ class Users:
             admins = set(session.scalars(select(UserRow.name).where(UserRow.role == Role.ADMIN)))
             if admins == {name}:
                 raise RegistryError(f"{name}: is the last admin")
-            session.execute(delete(UserRow).where(UserRow.name == name))
+            row = session.get(UserRow, name)
+            if row is None:
+                raise RegistryError(f"{name}: no such user")
+            session.delete(row)
 
     def verify(self, name: str, password: str) -> User | None:
         """The user whose password this is. An unknown name takes as long as a wrong password."""
