@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vedette.hub.gateway import Gateway
+from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Device, Registry
-from vedette.hub.tls import Pki, ensure_pki, server_context
+from vedette.hub.tls import Pki, ensure_pki
 from vedette.wire.iothub import Identity, make_token, username
 from vedette.wire.mqtt import CLIENT, Receiver, encode
 from vedette.wire.packets import Connack, Connect, ConnectCode, Packet
@@ -146,7 +147,7 @@ class Rig:
         await self._start()
 
     async def _start(self) -> None:
-        await self.gateway.start("127.0.0.1", 0, server_context(pki().certificate, pki().key))
+        await self.gateway.start("127.0.0.1", 0, device_context(pki().certificate, pki().key))
 
     async def close(self) -> None:
         self.sink.open.set()

@@ -41,6 +41,7 @@ AGENT_FLOW = [
 """Inside the agent a module imports from itself or from what stands before it."""
 
 HUB_ONLY = {
+    "OpenSSL",
     "cryptography",
     "deltalake",
     "duckdb",

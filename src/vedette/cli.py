@@ -14,8 +14,8 @@ from vedette import __version__
 from vedette.commands import UsageError
 
 ALL_COMMANDS = (
-    *("up", "agent", "migrate", "hub", "token", "device", "enrollment", "twin", "query", "alerts", "rules"),
-    *("baseline", "sbom"),
+    *("up", "agent", "migrate", "hub", "token", "device", "enrollment", "authority", "twin"),
+    *("query", "alerts", "rules", "baseline", "sbom"),
 )
 """In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
 

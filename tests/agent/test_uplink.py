@@ -20,6 +20,7 @@ from vedette.agent.route import Route
 from vedette.agent.session import Pace
 from vedette.agent.uplink import Uplink
 from vedette.hub.gateway import Gateway
+from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Registry
 from vedette.hub.tls import Pki, ensure_pki, server_context
@@ -73,7 +74,7 @@ class Hub:
 
     async def start(self) -> None:
         self.gateway = Gateway(self.registry, self.sink, host_names=["127.0.0.1"], name="here")
-        await self.gateway.start("127.0.0.1", self.port, server_context(self.pki.certificate, self.pki.key))
+        await self.gateway.start("127.0.0.1", self.port, device_context(self.pki.certificate, self.pki.key))
 
     async def stop(self) -> None:
         if self.gateway:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import issue
 from vedette.cli import main
 from vedette.commands.hub import POLICIES
 from vedette.hub.registry.enrollments import derived
@@ -72,3 +73,19 @@ def test_a_service_gets_its_connection_string(state: str, capsys: pytest.Capture
 def test_the_command_offers_every_policy():
     """A device that lacks the hub can still show the command's help."""
     assert set(POLICIES) == set(RIGHTS)
+
+
+def test_an_authority_is_added_listed_and_removed(
+    state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """With its subject; what is no authority's certificate is refused."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes(issue("Factory", ca=True).pem)
+    where = ("--state", state, "--json")
+    (listed,) = json.loads(said(capsys, "authority", "add", "factory", str(file), *where))
+    assert (listed["name"], listed["subject"]) == ("factory", "CN=Factory")
+    file.write_bytes(issue("device").pem)
+    assert main(["authority", "add", "other", str(file), "--state", state]) == 1
+    said(capsys, "authority", "remove", "factory", *where)
+    assert json.loads(said(capsys, "authority", "list", *where)) == []
+    assert main(["authority", "remove", "factory", "--state", state]) == 1

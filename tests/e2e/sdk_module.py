@@ -1,7 +1,8 @@
 """A module client made of the official SDK, driven by JSON lines. Runs in the SDK's own environment.
 
 Arguments: connection string, path of the authority's certificate, port, and `websockets` for MQTT over
-WebSocket. A connection string without a module makes a device client. Input: one `{"do": …, "with": […]}` a
+WebSocket. A connection string without a module makes a device client; one with `x509=true` a device client
+by the certificate and key in the file that the fourth argument names. Input: one `{"do": …, "with": […]}` a
 line. Output: one `{"event": …, …}` a line, the outcome of a command or something that came by itself.
 """
 
@@ -11,7 +12,7 @@ import threading
 import time
 
 import paho.mqtt.client
-from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse
+from azure.iot.device import X509, IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse
 from azure.iot.device.exceptions import ClientError, NoConnectionError
 
 connection_string, authority, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -40,13 +41,20 @@ paho.mqtt.client.Client.connect = lambda self, host, port, keepalive: connect_to
 )
 
 with open(authority) as file:
-    kind = IoTHubModuleClient if "ModuleId=" in connection_string else IoTHubDeviceClient
-    client = kind.create_from_connection_string(
-        connection_string,
-        server_verification_cert=file.read(),
-        connection_retry_interval=1,
-        websockets=websockets,
+    options = {
+        "server_verification_cert": file.read(),
+        "connection_retry_interval": 1,
+        "websockets": websockets,
+    }
+if "x509=true" in connection_string:
+    parts = dict(part.split("=", 1) for part in connection_string.split(";"))
+    certificate = X509(cert_file=sys.argv[4], key_file=sys.argv[4])
+    client = IoTHubDeviceClient.create_from_x509_certificate(
+        certificate, parts["HostName"], parts["DeviceId"], **options
     )
+else:
+    kind = IoTHubModuleClient if "ModuleId=" in connection_string else IoTHubDeviceClient
+    client = kind.create_from_connection_string(connection_string, **options)
 client.on_connection_state_change = lambda: say("connection", connected=client.connected)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from sdk_client import sdk_client
 
+from certificates import issue
 from gateway_rig import DEVICE, HOST, MODULE, pki
 from service_rig import ServiceRig, serving
+from vedette.hub.gateway.certificates import thumbprints
 from vedette.wire.iothub import ConnectionString, Identity
 
 PATIENCE_S = 30.0
@@ -104,6 +106,23 @@ async def test_identities_may_have_certificates(service: Service):
     other = await service.do("create_device_with_certificate_authority", "other", "enabled")
     assert other["authentication"]["type"] == "certificateAuthority"
     assert "primary_key" not in other["authentication"].get("symmetric_key", {})
+
+
+async def test_a_device_registered_by_thumbprint_connects(
+    hub: ServiceRig, service: Service, sdk_python: Path, tmp_path: Path
+):
+    """Registered by one SDK, connected by the other; nobody vouches for its certificate."""
+    own = issue("valve")
+    (tmp_path / "valve.pem").write_bytes(own.pem + own.key_pem)
+    thumbprint, _ = thumbprints(own.certificate)
+    await service.do("create_device_with_x509", "valve", thumbprint, None, "enabled")
+    connection = ConnectionString(HOST, Identity("valve"), x509=True).format()
+    certificate = str(tmp_path / "valve.pem")
+    async with sdk_client(sdk_python, connection, hub.rig.gateway.port, certificate) as device:
+        assert "error" not in await device.do("connect")
+        assert "error" not in await device.do("send", "hello", {}, "id/1")
+    (inbound,) = hub.rig.sink.received
+    assert (inbound.identity, inbound.body) == (Identity("valve"), b"hello")
 
 
 async def test_a_bulk_request_does_what_it_can(hub: ServiceRig, service: Service):

@@ -14,12 +14,13 @@ from vedette.hub.api.v1_events import Queries
 from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
 from vedette.hub.gateway import Gateway, websocket
+from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Lake, Maintenance
 from vedette.hub.registry import Registry
 from vedette.hub.settings import HubSettings, HubState, check_port
-from vedette.hub.tls import ensure_pki, server_context
+from vedette.hub.tls import ensure_pki
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await intake.start()
     await maintenance.start()
     await detection.start()
-    await gateway.start(settings.bind, settings.mqtt_port, server_context(pki.certificate, pki.key))
+    await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
     application.include_router(iothub.router(registry, settings.host_names))
     application.include_router(downlink.router(registry, gateway, settings.host_names))

@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from vedette.hub.gateway.auth import Refused, check, read_claim
-from vedette.hub.registry import Device
+from vedette.hub.registry import Device, Policy, Profile
 from vedette.wire.iothub import Identity, make_token, signature, username
 from vedette.wire.packets import Connect, ConnectCode
 
@@ -91,7 +91,7 @@ def test_a_token_for_something_else_does_not_serve(resource: str):
         (make_token("hub.example", MODULE, FOREIGN, now=NOW), "token: signature is wrong"),
         (make_token("hub.example", MODULE, PRIMARY, now=NOW, ttl=0), "token: expired"),
         (make_token("hub.example", MODULE, PRIMARY, now=NOW) + "0", "token: signature is wrong"),
-        (token_for(f"hub.example/{MODULE.resource}", more="&skn=device"), "token: made for something else"),
+        (token_for(f"hub.example/{MODULE.resource}", more="&skn=device"), "token: signature is wrong"),
         (token_for(f"hub.example/{MODULE.resource}", expiry="9" * 13), "password: not a token"),
         (token_for(f"hub.example/{MODULE.resource}", expiry="9" * 5000), "password: not a token"),
         ("SharedAccessSignature sr=a&sig=&se=1", "password: not a token"),
@@ -123,6 +123,40 @@ def test_an_unknown_identity_looks_like_a_wrong_key_from_outside():
     assert codes == {ConnectCode.NOT_AUTHORIZED}
 
 
+DEVICE_POLICY, READ_POLICY = (Policy(name, FOREIGN, FOREIGN) for name in ("device", "registryRead"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "resource", "reason"),
+    [
+        (DEVICE_POLICY, "hub.example", "in"),
+        (DEVICE_POLICY, f"hub.example/{MODULE.resource}", "in"),
+        (DEVICE_POLICY, "hub.example/devices/other", "token: made for something else"),
+        (DEVICE_POLICY, "other.example", "token: made for something else"),
+        (READ_POLICY, "hub.example", "token: its policy is not for devices"),
+        (None, "hub.example", "token: signature is wrong"),
+    ],
+)
+def test_a_policys_holder_speaks_for_any_device(policy: Policy | None, resource: str, reason: str):
+    """If the policy is for devices; for the whole hub or a part of it, whatever the device's own proof is."""
+    token = token_for(resource, FOREIGN, more=f"&skn={policy.name if policy else 'none'}")
+    claim = read_claim(connect(token), HOSTS)
+    for profile in (Profile(), Profile("selfSigned")):
+        try:
+            check(claim, record(), HOSTS, NOW, profile=profile, policy=policy)
+            found = "in"
+        except Refused as refusal:
+            found = refusal.reason
+        assert found == reason
+
+
+def test_a_key_does_not_stand_in_for_a_certificate():
+    """An identity that has a certificate is not let in by the key it had before."""
+    claim = read_claim(connect(make_token("hub.example", MODULE, PRIMARY, now=NOW)), HOSTS)
+    with pytest.raises(Refused, match="has a certificate"):
+        check(claim, record(), HOSTS, NOW, profile=Profile("selfSigned"))
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -132,7 +166,6 @@ def test_an_unknown_identity_looks_like_a_wrong_key_from_outside():
         ({"username": "evil.example/pump/"}, "user name: names another host"),
         ({"username": "hub.example/other/"}, "user name: does not name the client id"),
         ({"username": "hub.example/pumpkin"}, "user name: does not name the client id"),
-        ({"password": None}, "password: missing"),
         ({"password": b"\xfe"}, "password: not a token"),
     ],
 )

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import msgspec
 
 from vedette.hub.gateway.topics import path_of, same
-from vedette.hub.registry import Device
+from vedette.hub.registry import Device, Policy, Profile, Right
 from vedette.wire.iothub import DialectError, Identity, Token
 from vedette.wire.packets import Connect, ConnectCode
 
@@ -35,10 +35,10 @@ class Refused(Exception):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a CONNECT says of itself; nothing is proven yet."""
+    """What a CONNECT says of itself; nothing is proven yet. token: None where a certificate is the proof."""
 
     identity: Identity
-    token: Token
+    token: Token | None
 
 
 def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
@@ -53,7 +53,7 @@ def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
     if rest != connect.client_id and not rest.startswith(f"{connect.client_id}/"):
         raise Refused(ConnectCode.BAD_CREDENTIALS, "user name: does not name the client id")
     if connect.password is None:
-        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: missing")
+        return Claim(identity, None)
     try:
         token = Token.parse(connect.password.decode())
     except (DialectError, UnicodeDecodeError):
@@ -63,31 +63,46 @@ def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
     return Claim(identity, token)
 
 
-def check(claim: Claim, device: Device | None, host_names: Collection[str], now: float) -> Device:
+def check(
+    claim: Claim,
+    device: Device | None,
+    host_names: Collection[str],
+    now: float,
+    *,
+    profile: Profile = Profile(),  # noqa: B008 - frozen
+    policy: Policy | None = None,
+) -> Device:
     """The device, if the token is valid at `now` (Unix seconds) for it and this host. Raises Refused.
 
+    policy: the one that the token names, whose holder may speak for any device.
     The signature is checked first and in any case: what follows tells only the holder of a key.
     """
-    keys = (device.primary_key, device.secondary_key) if device else NOBODY
-    signed = claim.token.signed_by(keys)
+    assert claim.token is not None
+    holder = policy if claim.token.policy else device
+    signed = claim.token.signed_by((holder.primary_key, holder.secondary_key) if holder else NOBODY)
     if device is None:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: unknown")
     if not signed:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "token: signature is wrong")
     if not device.enabled:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: disabled")
-    if claim.token.policy or not _covers(claim.token.resource, claim.identity, host_names):
+    if policy is None and profile.authentication != "sas":
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "token: the identity has a certificate")
+    if policy is not None and Right.DEVICE_CONNECT not in policy.rights:
+        raise Refused(ConnectCode.NOT_AUTHORIZED, "token: its policy is not for devices")
+    if not _covers(claim.token.resource, claim.identity, host_names, whole=policy is not None):
         raise Refused(ConnectCode.NOT_AUTHORIZED, "token: made for something else")
     if claim.token.expired(now):
         raise Refused(ConnectCode.NOT_AUTHORIZED, "token: expired")
     return device
 
 
-def _covers(resource: str, identity: Identity, host_names: Collection[str]) -> bool:
+def _covers(resource: str, identity: Identity, host_names: Collection[str], *, whole: bool) -> bool:
     """True if a token's resource is the identity, a path below it, or its device (a prefix, by segments).
 
-    Clients differ in how often they percent-encode it.
+    whole: the host alone will do, too. Clients differ in how often they percent-encode it.
     """
     host, *path = unquote(resource).split("/")
-    known = host.lower() in host_names and len(path) >= len(path_of(Identity(identity.device_id)))
+    shortest = 0 if whole else len(path_of(Identity(identity.device_id)))
+    known = host.lower() in host_names and len(path) >= shortest
     return known and all(map(same, path_of(identity), path))

@@ -8,8 +8,10 @@ client wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
+
+from cryptography import x509
 
 from vedette.wire.mqtt import Receiver, encode
 from vedette.wire.packets import Packet
@@ -80,6 +82,12 @@ class Link(asyncio.Protocol):
     def limit_life(self, seconds: float, reason: str) -> None:
         """Close the connection after so long."""
         self._life_timer = self._loop.call_later(seconds, self.close, reason)
+
+    @property
+    def certificates(self) -> Sequence[x509.Certificate]:
+        """What the client showed in the TLS handshake, its own certificate first; nobody has judged them."""
+        found: Sequence[x509.Certificate] = self._transport.get_extra_info("certificates", ())
+        return found
 
     def stop(self, reason: str) -> None:
         """Hand out no more packets; what is sent still goes out. The first reason given stays."""

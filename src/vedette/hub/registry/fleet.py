@@ -19,6 +19,7 @@ from vedette.hub.registry.profiles import (
     MAX_TAGS_BYTES,
     Draft,
     Entry,
+    Profile,
     ProfileRow,
     profile_of,
     profile_row,
@@ -76,6 +77,11 @@ class Fleet:
         """Raises UnknownIdentity."""
         with self._read.begin() as session:
             return _entry(session, identity)
+
+    def profile(self, identity: Identity) -> Profile:
+        """How an identity authenticates, and its tags; the default one if it is unknown."""
+        with self._read.begin() as session:
+            return profile_of(session.get(ProfileRow, key_of(identity)))
 
     def modules(self, device_id: str) -> Sequence[Entry]:
         """The modules of a device. Raises UnknownIdentity (the device)."""

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
 from vedette.hub.registry.audit import watch
+from vedette.hub.registry.authorities import Authorities
 from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registration
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet, TwinChange
@@ -79,6 +80,7 @@ class Registry:
         self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
         self.messages = Messages(self._read, self._write, self._shared)
+        self.authorities = Authorities(self._read, self._write)
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
 
