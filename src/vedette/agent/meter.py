@@ -30,7 +30,7 @@ async def on_behalf(owner: str, work: Coroutine[Any, Any, _T]) -> _T:
 
 
 class MeteredLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows what its callbacks cost: two more reads of a clock for one that has an owner."""
+    """An event loop that knows what callbacks cost: two more reads of a clock for each that has an owner."""
 
     def __init__(self) -> None:
         super().__init__()
