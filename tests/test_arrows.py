@@ -19,6 +19,7 @@ MAY_IMPORT = {
 
 AGENT_FLOW = [
     "losses",
+    "redact",
     "settings",
     "sources",
     "baseline",

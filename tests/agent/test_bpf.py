@@ -170,11 +170,11 @@ class TestLoading:
     def test_an_unknown_map_is_our_mistake(self):
         """Naming a map that the object lacks is no property of the machine."""
         with pytest.raises(KeyError, match="no map nowhere"):
-            bpf.load(OBJECT, constants=bytes(24), entries={"nowhere": 1})
+            bpf.load(OBJECT, constants=bytes(32), entries={"nowhere": 1})
 
     def test_a_closed_map_is_an_error_with_its_name(self):
         """Operations on what is gone fail loudly."""
-        loaded = bpf.load(OBJECT, constants=bytes(24), entries={})
+        loaded = bpf.load(OBJECT, constants=bytes(32), entries={})
         counts = loaded.maps["counts_0"]
         loaded.close()
         with pytest.raises(OSError, match="counts_0"):
@@ -186,7 +186,7 @@ class TestMap:
 
     def test_take_all_empties_a_map_of_any_size(self):
         """Thousands of entries come out in batches, each once, and none stays."""
-        loaded = bpf.load(OBJECT, constants=bytes(24), entries={"counts_0": 5000})
+        loaded = bpf.load(OBJECT, constants=bytes(32), entries={"counts_0": 5000})
         counts = loaded.maps["counts_0"]
         put = {i.to_bytes(16, "little"): (i * 3).to_bytes(8, "little") for i in range(5000)}
         for key, value in put.items():
@@ -197,7 +197,7 @@ class TestMap:
 
     def test_present_names_every_key_once(self):
         """The keys of a quiet map are complete."""
-        loaded = bpf.load(OBJECT, constants=bytes(24), entries={})
+        loaded = bpf.load(OBJECT, constants=bytes(32), entries={})
         counts = loaded.maps["counts_1"]
         put = {i.to_bytes(16, "little") for i in range(100)}
         for key in put:
@@ -208,7 +208,7 @@ class TestMap:
     @pytest.mark.parametrize("old_kernel", [False, True], ids=["in one call", "before kernel 5.14"])
     def test_take_returns_the_last_value_once(self, old_kernel: bool, monkeypatch: pytest.MonkeyPatch):
         """A key is gone with its value in hand, where the kernel does both in one call and where not."""
-        loaded = bpf.load(OBJECT, constants=bytes(24), entries={})
+        loaded = bpf.load(OBJECT, constants=bytes(32), entries={})
         counts = loaded.maps["counts_0"]
         if old_kernel:
             monkeypatch.setattr(

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,11 +15,18 @@ import msgspec
 import pytest
 from spawning import Lingering, hits, lost, needs_bpf, needs_root, new_tag, of, run, spawn, spawner, total
 
-from vedette.agent.collectors.process import EBPF, NETLINK, POLLING, ProcessCollector, command_line
+from vedette.agent.collectors.process import (
+    EBPF,
+    EXITS_UNSEEN,
+    NETLINK,
+    POLLING,
+    ProcessCollector,
+    command_line,
+)
 from vedette.agent.losses import CACHE_FULL, FORK_TABLE_FULL, KERNEL_RACE
 from vedette.agent.sources import Unavailable, bpf, proc_connector, process_bpf
 from vedette.agent.sources.process import Seen
-from vedette.wire.events import Process
+from vedette.wire.events import Event, Process
 from vedette.wire.twin import ProcessMode, Settings
 
 ROOMY = 8192
@@ -28,10 +37,22 @@ CLOCK_STEP = 0.1
 
 
 def settings(
-    mode: ProcessMode = ProcessMode.EBPF, cache: int = ROOMY, overflow: str = "drop-oldest"
+    mode: ProcessMode = ProcessMode.EBPF,
+    cache: int = ROOMY,
+    overflow: str = "drop-oldest",
+    *,
+    exits: bool = False,
+    redact: bool = True,
 ) -> Settings:
     return msgspec.convert(
-        {"Process_Mode": mode, "Process_CacheSize": cache, "Process_OverflowPolicy": overflow}, Settings
+        {
+            "Process_Mode": mode,
+            "Process_CacheSize": cache,
+            "Process_OverflowPolicy": overflow,
+            "Process_ReportExit": exits,
+            "Process_RedactSecrets": redact,
+        },
+        Settings,
     )
 
 
@@ -292,6 +313,134 @@ class TestWhatACommandLineLooksLike:
         assert inner.payload.parent_process_id == outer.payload.process_id
 
 
+def ends(events: list[Event], program: str) -> Counter[tuple[int | None, int | None]]:
+    """Hits of EXIT events of a program, by status and signal."""
+    found: Counter[tuple[int | None, int | None]] = Counter()
+    for event in events:
+        payload = event.payload
+        assert isinstance(payload, Process)
+        if payload.event_type == "EXIT" and payload.executable == program:
+            assert (payload.exit_status, payload.exit_signal) not in found, "one event for each"
+            found[payload.exit_status, payload.exit_signal] += event.hits
+    return found
+
+
+class TestEnds:
+    pytestmark = needs_bpf
+
+    async def test_ends_are_counted_exactly_by_status_and_signal(self, tmp_path: Path):
+        """300 ends with 0, 200 with 3 and 100 by signal 9, from both CPUs at once, are just as many."""
+        program = str(shutil.copy(spawner(), tmp_path / new_tag()))
+        collector = ProcessCollector()
+        await collector.start(settings(exits=True))
+        for how, count in {("exit", "0"): 300, ("exit", "3"): 200, ("signal", "9"): 100}.items():
+            work = (program, "vfork", str(count // 2), "tag", *how)
+            await asyncio.gather(*(run(*work, cpu=cpu) for cpu in (0, 1)))
+        collected = await collector.stop()
+        spawners = 3 * 2
+        assert ends(collected.events, program) == {(0, None): 300 + spawners, (3, None): 200, (None, 9): 100}
+        assert lost(collected) == {}
+
+    async def test_threads_have_no_end_of_their_own(self, tmp_path: Path):
+        """Programs executed by a thread, children with threads, and threads: one end for each process."""
+        program = str(shutil.copy(spawner(), tmp_path / new_tag()))
+        collector = ProcessCollector()
+        await collector.start(settings(exits=True))
+        for kind in ("thread-exec", "threaded-fork", "threads", "fork"):
+            await run(program, kind, "50", "tag")
+        collected = await collector.stop()
+        assert ends(collected.events, program) == {(0, None): 3 * 50 + 4}
+
+    @pytest.mark.parametrize("mode", [ProcessMode.EBPF, ProcessMode.NETLINK])
+    async def test_the_end_of_what_ran_before_is_seen(self, mode: ProcessMode):
+        """What began before the collector is known by its executable, and how it ended is told."""
+        tag = new_tag()
+        collector = ProcessCollector()
+        async with Lingering(3, tag):
+            await collector.start(settings(mode, exits=True))
+            before = ends((await collector.collect()).events, spawner())
+        after = ends((await collector.stop()).events, spawner())
+        assert before == {}
+        assert after == {(None, 9): 3, (0, None): 1}
+
+    async def test_the_connector_counts_ends_as_exactly(self):
+        """40 ends with 3 are 40, under the executable where /proc showed it in time."""
+        collector = ProcessCollector()
+        await collector.start(settings(ProcessMode.NETLINK, exits=True))
+        tag = new_tag()
+        await spawn("vfork", 40, tag, "exit", "3")
+        collected = await collector.stop()
+        statuses = Counter(
+            {e: e.hits for e in collected.events if getattr(e.payload, "exit_status", None) == 3}
+        )
+        assert statuses.total() >= 40
+
+    async def test_nothing_of_it_is_told_unless_wanted(self, ebpf: ProcessCollector):
+        """By default a process's end is no event."""
+        await spawn("vfork", 5, new_tag(), "x")
+        events = (await ebpf.collect()).events
+        assert "EXIT" not in {getattr(event.payload, "event_type", "") for event in events}
+
+    async def test_polling_says_that_it_cannot_see_them(self):
+        """The source tells what is missing."""
+        collector = ProcessCollector()
+        await collector.start(settings(ProcessMode.POLLING, exits=True))
+        assert collector.source == f"{POLLING} ({EXITS_UNSEEN})"
+        await collector.stop()
+
+    async def test_switched_on_at_run_time_nothing_is_lost(self, ebpf: ProcessCollector):
+        """Executions from before and after are counted once each; ends from then on."""
+        tag = new_tag()
+        await spawn("vfork", 20, tag, "x")
+        await ebpf.apply(settings(exits=True))
+        await spawn("vfork", 30, tag, "exit", "77")
+        events = (await ebpf.collect()).events
+        assert hits(events, tag)["EXEC", f"{spawner()} {tag} x"] == 20
+        assert hits(events, tag)["EXEC", f"{spawner()} {tag} exit 77"] == 30
+        assert ends(events, spawner())[77, None] == 30
+
+
+class TestSecrets:
+    pytestmark = needs_bpf
+
+    async def test_lines_that_differ_in_the_secret_alone_are_one_event(self, ebpf: ProcessCollector):
+        """600 executions under 500 passwords are one event with 600 hits, and no password is in it."""
+        tag = new_tag()
+        await asyncio.gather(
+            spawn("distinct", 500, tag, "", "--token", "hunter2", cpu=0),
+            *(spawn("vfork", 50, tag, "0", f"--password={word}", cpu=1) for word in ("first", "second")),
+        )
+        events = (await ebpf.collect()).events
+        (merged,) = of(events, f"{spawner()} {tag} 0 --password=REDACTED")
+        assert merged.hits == 100
+        assert isinstance(merged.payload, Process)
+        assert merged.payload.masked == 1
+        assert not any(of(events, word) for word in ("hunter2", "first", "second"))
+
+    async def test_ever_new_secrets_fit_in_the_smallest_cache(self, ebpf: ProcessCollector):
+        """In a cache of two, 3,000 secrets are one event, and what it counts is all that happened."""
+        small = ProcessCollector()
+        await small.start(settings(cache=2))
+        tag = new_tag()
+        for _ in range(10):  # short of filling the ring each time
+            await spawn("secrets", 300, tag, "--token", "the secret")
+        collected = await small.stop()
+        everything = await ebpf.collect()
+        line = f"{spawner()} {tag} --token REDACTED"
+        assert hits(everything.events, tag)["EXEC", line] == 3000
+        assert hits(collected.events, tag)["EXEC", line] + sum(lost(collected).values()) >= 3000
+        assert total(collected) <= total(everything)
+
+    async def test_it_can_be_switched_off(self):
+        """Then command lines are kept as they are."""
+        collector = ProcessCollector()
+        await collector.start(settings(redact=False))
+        tag = new_tag()
+        await run(spawner(), tag, "--password=plain")
+        events = (await collector.stop()).events
+        assert of(events, f"{tag} --password=plain")
+
+
 class TestTheLadder:
     pytestmark = needs_root
 
@@ -452,4 +601,4 @@ def test_arguments_are_quoted_for_a_shell(event: str, arguments: bytes, shown: s
     seen = msgspec.convert(
         {"event": event, "at": 0, "pid": 1, "ppid": 0, "uid": 0, "arguments": b"", "length": 0}, Seen
     )
-    assert command_line(msgspec.structs.replace(seen, arguments=arguments)) == shown
+    assert command_line(msgspec.structs.replace(seen, arguments=arguments), redacted=False) == (shown, 0)

@@ -84,18 +84,25 @@ __all__ = [
 class Process(Payload, frozen=True, kw_only=True):
     """A command line that a user ran, and how often.
 
-    Counted once an execution (`EXEC`), or once a child that never executed anything (`FORK`).
+    Counted once an execution (`EXEC`), or once a child that never executed anything (`FORK`). With
+    `Process_ReportExit` also once an end (`EXIT`), which is told by executable and exit status alone.
     """
 
     event_type: Annotated[
         Literal["FORK", "EXEC", "EXIT"],
-        doc("EXEC: a program was executed. FORK: a child ran on under the command line it inherited."),
+        doc(
+            "EXEC: a program was executed. FORK: a child ran on under the command line it inherited. "
+            "EXIT: a process ended."
+        ),
     ]
     process_id: Annotated[UInt, doc("Process id of the first observation, in the initial namespace.")]
     parent_process_id: Annotated[UInt, doc("Its parent; 0 where it is not known.")]
     commandline: Annotated[
         str,
-        doc("The arguments, quoted as a POSIX shell would need them; bytes that are not UTF-8 as \\xNN."),
+        doc(
+            "The arguments, quoted as a POSIX shell would need them; bytes that are not UTF-8 as \\xNN; "
+            "secrets as REDACTED. Empty for EXIT."
+        ),
     ]
     executable: Annotated[str, doc("Path as given to execve; empty where it could not be read.")] = ""
     user_name: Annotated[str, doc("Name of user_id in the device's passwd; empty if it has none.")] = ""
@@ -104,6 +111,11 @@ class Process(Payload, frozen=True, kw_only=True):
         UInt | None,
         doc("Real length where commandline had to be truncated (at 4,096), else null.", "bytes"),
     ] = None
+    masked: Annotated[UInt, doc("Secrets that were masked in commandline (`Process_RedactSecrets`).")] = 0
+    exit_status: Annotated[
+        UInt | None, doc("EXIT: what the process ended with, 0 to 255. Null: a signal ended it.")
+    ] = None
+    exit_signal: Annotated[UInt | None, doc("EXIT: number of the signal that ended it, else null.")] = None
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -129,6 +129,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         bounded("Time between two looks at /proc when polling.", 1_000, 60_000_000, "microseconds"),
     ] = msgspec.field(default=100_000, name="Process_PollingInterval")
+    process_redact_secrets: Annotated[
+        bool,
+        doc(
+            "Masks well-known password and token arguments, and credentials in URLs, in the command lines "
+            "of Process and NetworkActivity events before they are stored."
+        ),
+    ] = msgspec.field(default=True, name="Process_RedactSecrets")
+    process_report_exit: Annotated[
+        bool,
+        doc("Counts the ends of processes, too, by executable and exit status. Polling cannot see them."),
+    ] = msgspec.field(default=False, name="Process_ReportExit")
 
     statistics_disabled: Annotated[bool, doc("Switches the statistics collector off.")] = msgspec.field(
         default=False, name="Statistics_Disabled"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Counts executions, and children that never execute, by command line and user, inside the kernel.
+ * Counts executions, and children that never execute, by command line and user, inside the kernel; if so
+ * configured the ends of processes, too, by executable and exit status.
  *
  * User space hears of a command line once; from then on an execution costs a hash and an addition.
  * Counting goes on in one of two generations of {ledger, counts}. User space swaps the ledger (one update
@@ -20,6 +21,8 @@
 
 #define TEXT_MAX 4096 /* bytes of a command line that are kept: one page, as ps had it for decades */
 #define PATH_KEPT 256 /* bytes of an executable's path, with its NUL */
+#define PF_KTHREAD 0x00200000
+#define SIGNAL_GROUP_EXIT 4
 #define FORKS_MAX 256 /* children between fork and exec at one moment; the table holds about 1.1 MB */
 #define COUNTS_MAX 2304 /* keys of a generation: 256 events and what may wait in the ring, see counts */
 #define RING_BYTES (128 * 1024)
@@ -30,11 +33,12 @@ typedef struct { __u32 val; } KERNEL kuid_t;
 typedef struct { int counter; } KERNEL atomic_t;
 struct cred { kuid_t uid; } KERNEL;
 struct mm_struct { unsigned long arg_start, arg_end; } KERNEL;
-struct signal_struct { atomic_t live; } KERNEL;
+struct signal_struct { atomic_t live; unsigned int flags; int group_exit_code; } KERNEL;
 struct task_struct {
-	int pid, tgid;
+	int pid, tgid, exit_code;
+	unsigned int flags;
 	struct mm_struct *mm;
-	struct task_struct *real_parent;
+	struct task_struct *real_parent, *group_leader;
 	const struct cred *cred;
 	struct signal_struct *signal;
 } KERNEL;
@@ -58,8 +62,9 @@ struct record {
 	__u32 length; /* of the whole command line, bytes */
 	__u16 kept; /* bytes of it that stand in text; the path follows */
 	__u16 path;
-	__u16 event;
-	__u16 generation;
+	__u16 status; /* of an EXIT, whose text is its executable; as wait(2) gives it, without the core flag */
+	__u8 event;
+	__u8 generation;
 	char text[TEXT_MAX + PATH_KEPT];
 };
 
@@ -71,6 +76,7 @@ struct ledger { /* zeroed by user space while at rest */
 	__u64 map_full; /* events lost: no room for their new key */
 	__u64 text_lost; /* children whose inherited command line was paged out */
 	__u64 forks_full; /* children that could not be followed */
+	__u64 programs_full; /* processes whose end will not be seen */
 };
 
 struct ledger_map {
@@ -108,6 +114,15 @@ struct { /* children that have neither executed nor ended, by process id */
 	__type(value, struct record);
 } forks SEC(".maps");
 
+struct program { char path[PATH_KEPT]; };
+
+struct { /* what each process runs, by process id: at its end the kernel no longer knows; 1 while unused */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct program);
+} programs SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, RING_BYTES);
@@ -123,6 +138,7 @@ struct {
 const volatile struct {
 	__u64 secret[2]; /* so that nobody can make two command lines meet in one key */
 	__u64 wake_at; /* bytes waiting in the ring at which user space is woken */
+	__u64 exits; /* whether ends are counted; the verifier drops the code for it if not */
 } config = {};
 
 static __always_inline struct record *record_of(enum event event)
@@ -165,7 +181,8 @@ static __always_inline __u64 sip_result(struct sip *s)
 	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
-/* The identity of an event: its type, its user and the kept bytes. Reads whole words: zeroes follow text. */
+/* The identity of an event: its type, its user (of an EXIT its status) and the kept bytes. Reads whole words:
+ * zeroes follow text. */
 static __always_inline void identify(struct record *r, __u64 kept)
 {
 	__u64 k0 = config.secret[0], k1 = config.secret[1];
@@ -173,7 +190,7 @@ static __always_inline void identify(struct record *r, __u64 kept)
 			 k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573 };
 	const __u64 *words = (const __u64 *)r->text;
 
-	sip_word(&s, (__u64)r->event << 32 | r->uid);
+	sip_word(&s, (__u64)r->event << 32 | (r->event == EXIT ? r->status : r->uid));
 	for (__u32 i = 0; i < TEXT_MAX / 8; i++) {
 		if (i * 8 >= kept)
 			break;
@@ -282,8 +299,24 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	finish_text(r, kept);
 	path = bpf_probe_read_kernel_str(r->text + kept, PATH_KEPT, filename);
 	r->path = path > 0 ? path : 0;
+	if (config.exits) /* only what is followed: else its end would be both lost and counted */
+		bpf_map_update_elem(&programs, &r->pid, r->text + kept, BPF_EXIST);
 	count(r);
 	return 0;
+}
+
+/* A child runs what its parent runs, until it executes something else. */
+static __always_inline void follow(struct task_struct *parent, struct task_struct *child,
+				   struct record *r, struct ledger *ledger)
+{
+	__u32 pid = FIELD(child, tgid), parent_pid = FIELD(parent, tgid);
+	struct program *inherited = bpf_map_lookup_elem(&programs, &parent_pid);
+
+	if (FIELD(child, flags) & PF_KTHREAD)
+		return;
+	r->text[0] = 0;
+	if (bpf_map_update_elem(&programs, &pid, inherited ? (void *)inherited : r->text, BPF_ANY))
+		ledger->programs_full++;
 }
 
 /* Runs in the parent, before the child does. Threads and kernel threads are no children. */
@@ -295,7 +328,11 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct record *r = record_of(FORK);
 	struct ledger *ledger = active_ledger();
 
-	if (!r || !ledger || !mm || FIELD(child, pid) != FIELD(child, tgid))
+	if (!r || !ledger || FIELD(child, pid) != FIELD(child, tgid))
+		return 0;
+	if (config.exits)
+		follow((void *)ctx->args[0], child, r, ledger);
+	if (!mm)
 		return 0;
 	describe(r, child, FORK);
 	__u64 kept = read_arguments(r, mm);
@@ -309,20 +346,46 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Runs for every thread; the last ones to leave may all see live == 0, and one of them gets the entry. */
+/* The status that wait(2) gives: of the group if something ended it as a whole, else of its first thread. */
+static __always_inline __u16 wait_status(struct task_struct *task)
+{
+	struct signal_struct *signal = POINTER(task, signal);
+	int code = FIELD(signal, flags) & SIGNAL_GROUP_EXIT ? FIELD(signal, group_exit_code)
+							     : FIELD(POINTER(task, group_leader), exit_code);
+	return code & 0xff7f;
+}
+
+static __always_inline void count_exit(struct task_struct *task, __u32 pid, struct record *r)
+{
+	struct program *program = bpf_map_lookup_elem(&programs, &pid);
+	long path;
+
+	if (!program)
+		return;
+	path = bpf_probe_read_kernel_str(r->text, PATH_KEPT, program->path);
+	if (bpf_map_delete_elem(&programs, &pid))
+		return;
+	describe(r, task, EXIT);
+	r->status = wait_status(task);
+	r->length = path;
+	finish_text(r, path > 0 ? CLAMPED(path, PATH_KEPT) : 0);
+	count(r);
+}
+
+/* Runs for every thread; the last ones to leave may all see live == 0, and one of them gets an entry. */
 SEC("raw_tp/sched_process_exit")
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (void *)ctx->args[0];
 	__u32 pid = FIELD(task, tgid);
-	struct record *r, *child = bpf_map_lookup_elem(&forks, &pid);
+	struct record *r = record_of(EXIT), *child = bpf_map_lookup_elem(&forks, &pid);
 
-	if (!child || FIELD(POINTER(task, signal), live.counter))
+	if (!r || (!child && !config.exits) || FIELD(POINTER(task, signal), live.counter))
 		return 0;
-	r = record_of(EXIT);
-	if (!r || bpf_probe_read_kernel(r, sizeof(*r), child) || bpf_map_delete_elem(&forks, &pid))
-		return 0;
-	count(r);
+	if (child && !bpf_probe_read_kernel(r, sizeof(*r), child) && !bpf_map_delete_elem(&forks, &pid))
+		count(r);
+	if (config.exits)
+		count_exit(task, pid, r);
 	return 0;
 }
 

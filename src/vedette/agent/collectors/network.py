@@ -327,7 +327,8 @@ class NetworkCollector:
         if owner not in self._commands:
             if len(self._commands) >= COMMANDS_MAX:
                 del self._commands[next(iter(self._commands))]
-            self._commands[owner] = _command_line(owner, kept, self._root)
+            redacted = self._settings.process_redact_secrets
+            self._commands[owner] = _command_line(owner, kept, self._root, redacted=redacted)
         return self._commands[owner]
 
     def _drain(self) -> Collected:
@@ -385,8 +386,9 @@ def _completed(event: Event, known: _Known) -> Event:
     return replace(event, payload=payload)
 
 
-def _command_line(owner: Owner, kept: bytes, root: Path) -> str:
+def _command_line(owner: Owner, kept: bytes, root: Path, *, redacted: bool) -> str:
     """The command line of the process that owns a flow: whole while it runs, else what was kept of it."""
     arguments = flow_owners.read_arguments(owner, str(root / "proc"))
     text, length = arguments or (kept, len(kept))
-    return command_line(Seen("EXEC", 0.0, owner.pid or 0, 0, owner.uid, text, length)) if text else ""
+    seen = Seen("EXEC", 0.0, owner.pid or 0, 0, owner.uid, text, length)
+    return command_line(seen, redacted=redacted).text if text else ""

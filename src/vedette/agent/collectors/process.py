@@ -1,8 +1,12 @@
 """Processes: every command line that a user ran, with how often, and every child that never ran one.
+If wanted, the ends of processes, too.
 
 Three sources can tell, in a ladder that `Process_Mode` picks from. eBPF counts in the kernel and wakes this
 process only for what is new; the netlink process connector tells each event one by one; looking at /proc
 finds what lives long enough. An event means the same from each; how many of them are seen differs.
+
+Secrets in command lines are masked before anything is kept. The kernel tells command lines apart by their
+bytes, events are told apart by what is left of them.
 """
 
 from __future__ import annotations
@@ -11,11 +15,12 @@ import asyncio
 import shlex
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vedette.agent.aggregate import EventCache, Overflow
 from vedette.agent.collectors import Collected
 from vedette.agent.losses import CACHE_FULL
+from vedette.agent.redact import redact
 from vedette.agent.sources import Unavailable
 from vedette.agent.sources.passwd import UserNames
 from vedette.agent.sources.proc_connector import ProcConnector
@@ -37,7 +42,17 @@ NETLINK = "netlink process connector"
 POLLING = "polling of /proc"
 """The sources' names for people."""
 
+EXITS_UNSEEN = "ends of processes cannot be seen"
+"""What `Process_ReportExit` means to polling."""
+
 _Payload = Callable[[Seen], Process]
+
+
+class CommandLine(NamedTuple):
+    """A command line for people, and how many secrets in it were masked."""
+
+    text: str
+    masked: int
 
 
 class _Source(Protocol):
@@ -57,14 +72,20 @@ class _Source(Protocol):
 
 
 class _Kernel:
-    """eBPF: counts stay in the kernel; each of its two generations has a cache of what its keys mean."""
+    """eBPF: counts stay in the kernel; each of its two generations has a cache of what its keys mean.
+
+    Where several keys mean one event, as masking makes them equal, the kernel counts under the last of them:
+    what it had counted under the one before is fetched and the key forgotten. So its map stays as bounded as
+    the cache, and command lines with ever new secrets push nothing out.
+    """
 
     label = EBPF
 
     def __init__(self, settings: Settings, payload: _Payload) -> None:
         self._capacity = settings.process_cache_size
         self._payload = payload
-        self._counter = ProcessCounter(self._capacity, self._announced)
+        self._counter = ProcessCounter(self._capacity, self._announced, exits=settings.process_report_exit)
+        self._keys: tuple[dict[Hashable, bytes], ...] = ({}, {})
         self._caches = [_cache(settings, forget=partial(self._forget, generation)) for generation in (0, 1)]
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -86,8 +107,10 @@ class _Kernel:
         self._take_settled()
         generation, hits, losses = await self._counter.finish()
         cache = self._caches[generation]
+        meant = {key: event for event, key in self._keys[generation].items()}
+        self._keys[generation].clear()
         for key, count in hits:
-            if not cache.add_hits(key, count):  # refused when it was new
+            if not cache.add_hits(meant.get(key), count):  # refused when it was new
                 cache.drop(CACHE_FULL, hits=count)
         events, dropped = cache.drain()
         return Collected(events, losses + dropped)
@@ -103,11 +126,19 @@ class _Kernel:
             self._counter.close()
 
     def _announced(self, generation: int, key: bytes, seen: Seen) -> None:
-        self._caches[generation].add(self._payload(seen), 0, now=seen.at, key=key)
+        cache, keys = self._caches[generation], self._keys[generation]
+        payload = self._payload(seen)
+        event = _identity(payload)
+        if not cache.add(payload, 0, now=seen.at, key=event):
+            return
+        former = keys.get(event)
+        keys[event] = key
+        if former is not None and former != key:
+            cache.add_hits(event, self._counter.forget(generation, former))
 
-    def _forget(self, generation: int, key: Hashable) -> int:
-        assert isinstance(key, bytes)
-        return self._counter.forget(generation, key)
+    def _forget(self, generation: int, event: Hashable) -> int:
+        key = self._keys[generation].pop(event, None)
+        return self._counter.forget(generation, key) if key else 0
 
     def _settle(self) -> None:
         self._take_settled()
@@ -115,8 +146,9 @@ class _Kernel:
 
     def _take_settled(self) -> None:
         cache = self._caches[self._counter.active]
-        for key, seen in self._counter.settled():
-            cache.add(self._payload(seen), now=seen.at, key=key)
+        for _, seen in self._counter.settled():
+            payload = self._payload(seen)
+            cache.add(payload, now=seen.at, key=_identity(payload))
 
 
 class _OneByOne:
@@ -132,7 +164,8 @@ class _OneByOne:
         return Collected([], [])
 
     def _seen(self, seen: Seen) -> None:
-        self._cache.add(self._payload(seen), now=seen.at)
+        payload = self._payload(seen)
+        self._cache.add(payload, now=seen.at, key=_identity(payload))
 
     def _lost(self, reason: str, count: int) -> None:
         self._cache.drop(reason, hits=count)
@@ -149,7 +182,7 @@ class _Netlink(_OneByOne):
 
     def __init__(self, settings: Settings, payload: _Payload) -> None:
         super().__init__(settings, payload)
-        self._connector = ProcConnector(self._seen, self._lost)
+        self._connector = ProcConnector(self._seen, self._lost, exits=settings.process_report_exit)
 
     def begin(self) -> None:
         self._connector.begin()
@@ -248,18 +281,19 @@ class ProcessCollector:
     async def apply(self, settings: Settings) -> None:
         """Go on under new settings.
 
-        Cache and policy change under the running source, and nothing is lost or doubled. Where another source
-        is needed, it is made ready first; then the old one stops, the new one begins, and what the old one had
-        seen is kept for the next `collect`. Nothing is counted twice; a process that starts in the
+        Cache and policy change under the running source, and nothing is lost or doubled. Where another
+        source is needed, it is made ready first; then the old one stops, the new one begins, and what the old
+        one had seen is kept for the next `collect`. Nothing is counted twice; a process that starts in the
         milliseconds between is not seen. If the new mode has no source here, nothing counts any more and
         Unavailable is raised.
         """
         current = self._counting
-        same_mode = settings.process_mode == self._settings.process_mode
+        before, self._settings = self._settings, settings
+        same_mode = settings.process_mode == before.process_mode
+        same_exits = settings.process_report_exit == before.process_report_exit
         best = LADDER[settings.process_mode][0]
-        if current and (same_mode or isinstance(current, best)):
+        if current and same_exits and (same_mode or isinstance(current, best)):
             self._carried = self._with_carried(await current.apply(settings))
-            self._settings = settings
         else:
             await self._switch(settings)
 
@@ -270,6 +304,7 @@ class ProcessCollector:
 
     async def _switch(self, settings: Settings) -> None:
         reasons: list[str] = []
+        self._settings = settings
         for rung in LADDER[settings.process_mode]:
             try:
                 ready = rung(settings, self._payload)
@@ -278,7 +313,9 @@ class ProcessCollector:
             except Unavailable as why:
                 reasons.append(f"{rung.label}: {why}")
                 continue
-            self._counting, self._settings = ready, settings
+            self._counting = ready
+            if settings.process_report_exit and isinstance(ready, _Polling):
+                reasons.append(EXITS_UNSEEN)
             self.source = f"{rung.label} ({'; '.join(reasons)})" if reasons else rung.label
             return
         self._carried = await self.stop()
@@ -289,25 +326,44 @@ class ProcessCollector:
         return Collected(carried.events + collected.events, carried.losses + collected.losses)
 
     def _payload(self, seen: Seen) -> Process:
+        shown = command_line(seen, redacted=self._settings.process_redact_secrets)
+        ended = seen.event == "EXIT"
+        signal = seen.status & 0x7F
         return Process(
             event_type=seen.event,
             process_id=seen.pid,
             parent_process_id=seen.ppid,
-            commandline=command_line(seen),
+            commandline=shown.text,
+            masked=shown.masked,
             executable=_text(seen.executable),
             user_name=self._users.name(seen.uid),
             user_id=seen.uid,
             commandline_length=seen.length if seen.length > len(seen.arguments) else None,
+            exit_status=seen.status >> 8 if ended and not signal else None,
+            exit_signal=signal if ended and signal else None,
         )
 
 
-def command_line(seen: Seen) -> str:
+def _identity(payload: Process) -> Hashable:
+    """What makes two events the same: as declared, and for an end its executable and its status."""
+    if payload.event_type == "EXIT":
+        return "EXIT", payload.executable, payload.exit_status, payload.exit_signal
+    return type_of(Process).key(payload)
+
+
+def command_line(seen: Seen, *, redacted: bool) -> CommandLine:
     """The arguments as a POSIX shell would need them; bytes that are not UTF-8 as \\xNN.
 
     A program that overwrites its title leaves NULs after it, and its children inherit them.
+    redacted: mask its secrets.
     """
+    if seen.event == "EXIT":
+        return CommandLine("", 0)
     text = seen.arguments.rstrip(b"\0") if seen.event == "FORK" else seen.arguments.removesuffix(b"\0")
-    return shlex.join(_text(argument) for argument in text.split(b"\0"))
+    arguments, masked = [_text(argument) for argument in text.split(b"\0")], 0
+    if redacted:
+        arguments, masked = redact(arguments)
+    return CommandLine(shlex.join(arguments), masked)
 
 
 def _text(raw: bytes) -> str:

@@ -17,10 +17,22 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
-from vedette.agent.losses import FORK_TABLE_FULL, MALFORMED, SOCKET_OVERRUN, TEXT_LOST
+from vedette.agent.losses import (
+    FORK_TABLE_FULL,
+    MALFORMED,
+    PROGRAM_TABLE_FULL,
+    SOCKET_OVERRUN,
+    TEXT_LOST,
+)
 from vedette.agent.sources import Unavailable
 from vedette.agent.sources.process import Seen
-from vedette.agent.sources.procfs import PROC, read_arguments, read_executable, read_parent_and_user
+from vedette.agent.sources.procfs import (
+    PROC,
+    read_arguments,
+    read_executable,
+    read_parent_and_user,
+    running_programs,
+)
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -42,6 +54,12 @@ BURST = 256
 
 FORKS_MAX = 1024
 """Children between fork and exec that are remembered."""
+
+PROGRAMS_MAX = 4096
+"""Processes whose executable is remembered until they end, where that is counted: some 0.5 MB."""
+
+CORE_DUMPED = 0x80
+"""Flag in the status of an end. Not every kernel and limit sets it, so it tells no two ends apart."""
 
 SETTLED = 5.0
 """Seconds after which a child that has executed nothing counts as one that never will."""
@@ -102,16 +120,25 @@ class ProcConnector:
     """Process events from the kernel, from `begin` to `close`. Raises Unavailable.
 
     on_seen: called with each process. on_loss: called with a reason of `agent.losses` and how many.
+    exits: tell the ends of processes, too. By then /proc no longer shows what a process ran, so it is
+    remembered from its beginning.
     """
 
     def __init__(
-        self, on_seen: Callable[[Seen], None], on_loss: Callable[[str, int], None], proc: str = PROC
+        self,
+        on_seen: Callable[[Seen], None],
+        on_loss: Callable[[str, int], None],
+        proc: str = PROC,
+        *,
+        exits: bool = False,
     ) -> None:
         self._on_seen = on_seen
         self._on_loss = on_loss
         self._proc = proc
         self._forks: dict[int, tuple[int | None, float]] = {}
         self._sequences: dict[int, int] = {}
+        self._exits = exits
+        self._programs: dict[int, bytes] = {}
         self._socket = _subscribed()
 
     @property
@@ -123,6 +150,8 @@ class ProcConnector:
         """Count from now on: what was queued since the subscription is dropped."""
         while self._datagram() is not None:
             pass
+        if self._exits:
+            self._programs = running_programs(self._proc)
 
     def receive(self) -> bool:
         """Handle what waits, at most BURST messages; True if more may wait."""
@@ -147,9 +176,8 @@ class ProcConnector:
                 self._forked(event)
             elif event.what == EVENT_EXEC:
                 self._executed(process, _unix(event.at))
-            elif event.what == EVENT_EXIT and thread == process and process in self._forks:
-                parent, at = self._forks.pop(process)
-                self._inherited(process, parent, at, source=parent)
+            elif event.what == EVENT_EXIT and thread == process:
+                self._ended(event)
 
     def settle(self) -> None:
         """Count the children that live on without having executed anything."""
@@ -182,6 +210,8 @@ class ProcConnector:
         """Messages were lost; which, the sequence numbers tell. The fate of the children is unknown now."""
         self._on_loss(SOCKET_OVERRUN, len(self._forks))
         self._forks.clear()
+        if self._exits:
+            self._programs = running_programs(self._proc)
 
     def _check_sequence(self, event: ProcEvent) -> None:
         if event.what == EVENT_NONE:  # an acknowledgement, of any listener's wish
@@ -195,6 +225,8 @@ class ProcConnector:
         _, parent, thread, process = event.pids
         if thread != process:
             return
+        if parent in self._programs:  # not for kernel threads
+            self._follow(process, self._programs[parent])
         if len(self._forks) >= FORKS_MAX:
             self._on_loss(FORK_TABLE_FULL, 1)
             return
@@ -211,7 +243,26 @@ class ProcConnector:
             self._on_loss(TEXT_LOST, 1)
             return
         executable = read_executable(process, self._proc)
+        if self._exits:
+            self._follow(process, executable)
         self._on_seen(Seen("EXEC", at, process, *status, *arguments, executable))
+
+    def _follow(self, process: int, executable: bytes) -> None:
+        if len(self._programs) >= PROGRAMS_MAX and process not in self._programs:
+            self._on_loss(PROGRAM_TABLE_FULL, 1)
+            return
+        self._programs[process] = executable
+
+    def _ended(self, event: ProcEvent) -> None:
+        _, process, status, _ = event.pids
+        if process in self._forks:
+            parent, at = self._forks.pop(process)
+            self._inherited(process, parent, at, source=parent)
+        executable = self._programs.pop(process, None)
+        if executable is not None:
+            parent, user = read_parent_and_user(process, self._proc) or (0, 0)
+            status &= ~CORE_DUMPED & 0xFFFF
+            self._on_seen(Seen("EXIT", _unix(event.at), process, parent, user, b"", 0, executable, status))
 
     def _inherited(self, child: int, parent: int | None, at: float, source: int | None) -> None:
         """Count a child under the command line that `source` shows: itself, or its parent if it has ended."""

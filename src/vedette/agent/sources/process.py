@@ -11,14 +11,15 @@ TEXT_MAX = 4096
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A process that executed something (EXEC), or a child that runs on without executing (FORK).
+    """A process that executed something (EXEC), a child that runs on without (FORK), a process's end (EXIT).
 
     at: Unix seconds. pid, ppid, uid: as the initial namespaces number them; uid is the real one.
     arguments: as in memory, each ended by a NUL, at most TEXT_MAX bytes of `length`.
-    executable: path as the source knows it; empty if it does not.
+    An EXIT has none. executable: path as the source knows it; empty if it does not.
+    status: of an EXIT, as wait(2) gives it, without the core flag: `exit code << 8`, or the signal.
     """
 
-    event: Literal["EXEC", "FORK"]
+    event: Literal["EXEC", "FORK", "EXIT"]
     at: float
     pid: int
     ppid: int
@@ -26,3 +27,4 @@ class Seen(msgspec.Struct, frozen=True):
     arguments: bytes
     length: int
     executable: bytes = b""
+    status: int = 0

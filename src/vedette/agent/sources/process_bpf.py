@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from errno import EINVAL
+from errno import E2BIG, EINVAL
 from struct import Struct
 from typing import Literal, NamedTuple
 
@@ -19,12 +19,14 @@ from vedette.agent.losses import (
     KERNEL_MAP_FULL,
     KERNEL_RACE,
     KERNEL_RING_FULL,
+    PROGRAM_TABLE_FULL,
     TEXT_LOST,
     Loss,
     Losses,
 )
 from vedette.agent.sources import bpf
 from vedette.agent.sources.process import Seen
+from vedette.agent.sources.procfs import running_programs
 
 OBJECT = "process.bpf.o"
 TRACEPOINTS = {
@@ -49,6 +51,12 @@ COUNTS_MAX = 2304
 ANNOUNCED_MAX = RING_BYTES // SMALLEST_RECORD
 """Keys that can be in the kernel's map before the caller has heard of them and may forget them again."""
 
+PROGRAMS_MAX = 4096
+"""Processes at one moment whose ends are counted, if they are: 1.3 MB in the kernel."""
+
+PATH_KEPT = 256
+"""PATH_KEPT of the C text, bytes."""
+
 SETTLED = 5.0
 """Seconds after which a child that has executed nothing counts as one that never will. From fork to exec
 takes milliseconds; a shell that runs a function in a subshell takes as long as the function."""
@@ -58,10 +66,10 @@ HEARD_WITHIN = 1.0
 
 KEY_BYTES, HITS_BYTES = 16, 8
 
-_CONFIG = Struct("<16sQ")
-_LEDGER = Struct("<7Q")
-_RECORD = Struct("<16sQIIIIHHHH")
-_EVENTS: tuple[Literal["EXEC"], Literal["FORK"]] = ("EXEC", "FORK")
+_CONFIG = Struct("<16sQQ")
+_LEDGER = Struct("<8Q")
+_RECORD = Struct("<16sQIIIIHHHBB")
+_EVENTS: tuple[Literal["EXEC"], Literal["FORK"], Literal["EXIT"]] = ("EXEC", "FORK", "EXIT")
 
 
 class _Ledger(NamedTuple):
@@ -72,6 +80,7 @@ class _Ledger(NamedTuple):
     map_full: int
     text_lost: int
     forks_full: int
+    programs_full: int
 
 
 class Finished(NamedTuple):
@@ -87,19 +96,23 @@ class ProcessCounter:
 
     capacity: distinct events that the caller keeps in a generation; the kernel's map is larger by what may
     wait in the ring. announce: called with generation (0 or 1), key and facts of each new event.
-    Raises Unavailable.
+    exits: count the ends of processes, too. Raises Unavailable.
     """
 
-    def __init__(self, capacity: int, announce: Callable[[int, bytes, Seen], None]) -> None:
+    def __init__(
+        self, capacity: int, announce: Callable[[int, bytes, Seen], None], *, exits: bool = False
+    ) -> None:
         self._announce = announce
-        config = _CONFIG.pack(os.urandom(16), WAKE_AT)
-        self._loaded = bpf.load(OBJECT, constants=config, entries={})
+        self._exits = exits
+        config = _CONFIG.pack(os.urandom(16), WAKE_AT, exits)
+        self._loaded = bpf.load(OBJECT, constants=config, entries={"programs": PROGRAMS_MAX} if exits else {})
         maps = self._loaded.maps
         self._counts = [maps["counts_0"], maps["counts_1"]]
         self._room = [COUNTS_MAX, COUNTS_MAX]
         self._wanted = capacity + ANNOUNCED_MAX
         self._ledgers = maps["ledger_0"], maps["ledger_1"]
-        self._switch, self._forks = maps["active"], maps["forks"]
+        self._switch, self._forks, self._programs = maps["active"], maps["forks"], maps["programs"]
+        self._unfollowed = 0
         self._ring = bpf.Ring(maps["ring"])
         self._heard = [0, 0]
         self._forgotten = [0, 0]
@@ -117,6 +130,8 @@ class ProcessCounter:
         """Count from now on. Raises Unavailable."""
         for program, tracepoint in TRACEPOINTS.items():
             self._loaded.attach_raw_tracepoint(program, tracepoint)
+        if self._exits:
+            self._follow_running()
 
     async def resize(self, capacity: int) -> None:
         """Make room for another number of distinct events, while counting goes on.
@@ -180,6 +195,22 @@ class ProcessCounter:
         self._ring.close()
         self._loaded.close()
 
+    def _follow_running(self) -> None:
+        """Tell the kernel what the processes run that began before it counted.
+
+        One that ends at this very moment leaves its entry to whoever gets its process id.
+        """
+        for pid, executable in running_programs().items():
+            key = pid.to_bytes(4, "little")
+            if self._programs.get(key) is not None:
+                continue
+            try:
+                self._programs.put(key, executable[: PATH_KEPT - 1].ljust(PATH_KEPT, b"\0"))
+            except OSError as error:
+                if error.errno != E2BIG:
+                    raise
+                self._unfollowed += 1
+
     async def _hear_all(self, generation: int, told: int) -> None:
         deadline = time.monotonic() + HEARD_WITHIN
         self.hear()
@@ -195,7 +226,7 @@ class ProcessCounter:
     def _reset(self, generation: int) -> None:
         """Make a generation that nobody uses ready for use."""
         cpus = self._ledgers[generation].value_size // _LEDGER.size
-        self._ledgers[generation].put(bytes(4), _LEDGER.pack(generation, 0, 0, 0, 0, 0, 0) * cpus)
+        self._ledgers[generation].put(bytes(4), _LEDGER.pack(generation, *[0] * 7) * cpus)
         self._heard[generation] = self._forgotten[generation] = 0
 
     def _fit(self, generation: int) -> None:
@@ -225,14 +256,20 @@ class ProcessCounter:
         losses.count(KERNEL_MAP_FULL, hits=ledger.map_full)
         losses.count(TEXT_LOST, hits=ledger.text_lost)
         losses.count(FORK_TABLE_FULL, hits=ledger.forks_full)
+        losses.count(PROGRAM_TABLE_FULL, hits=ledger.programs_full + self._unfollowed)
+        self._unfollowed = 0
         losses.count(KERNEL_RACE, hits=ledger.counted - hits - ledger.ring_full - ledger.map_full)
         return losses.take()
 
 
 def _parse(record: bytes) -> tuple[int, bytes, Seen]:
     """A record of the C text as generation, key and facts."""
-    key, since_boot, pid, ppid, uid, length, kept, path, event, generation = _RECORD.unpack_from(record)
+    key, since_boot, pid, ppid, uid, length, kept, path, status, event, generation = _RECORD.unpack_from(
+        record
+    )
     text = record[_RECORD.size : _RECORD.size + kept]
     executable = record[_RECORD.size + kept : _RECORD.size + kept + path].rstrip(b"\0")
     at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot / 1e9
+    if _EVENTS[event] == "EXIT":
+        return generation, key, Seen("EXIT", at, pid, ppid, uid, b"", 0, text.rstrip(b"\0"), status)
     return generation, key, Seen(_EVENTS[event], at, pid, ppid, uid, text, length, executable)

@@ -82,6 +82,17 @@ def read_executable(pid: int, root: str = PROC) -> bytes:
         return b""
 
 
+def running_programs(root: str = PROC) -> dict[int, bytes]:
+    """The executable of every process, by process id; empty where it is hidden. No kernel threads."""
+    pids = [int(name) for name in os.listdir(root) if name.isdecimal()]
+    stats = ((pid, read_stat(pid, root)) for pid in pids)
+    return {
+        pid: read_executable(pid, root)
+        for pid, stat in stats
+        if stat and not stat.kernel_thread and stat.state not in "ZX"
+    }
+
+
 def read_parent_and_user(pid: int, root: str = PROC) -> tuple[int, int] | None:
     """Parent's process id and real user id; None if the process is gone."""
     text = read_bounded(f"{root}/{pid}/status") or b""
