@@ -168,7 +168,9 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0)
 
 
 def test_rules_are_listed_with_what_is_refused(capsys: pytest.CaptureFixture[str], state: HubState):
-    """The owner's beside the built-in ones."""
+    """The owner's beside the built-in ones; without own ones nothing is refused."""
+    shown = json.loads(output(capsys, "rules", "list", "--json", "--state", str(state.root)))
+    assert shown["refused"] == []
     state.rules.mkdir()
     (state.rules / "broken.yml").write_text("title: [")
     shown = json.loads(output(capsys, "rules", "list", "--json", "--state", str(state.root)))

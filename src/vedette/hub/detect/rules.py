@@ -175,7 +175,10 @@ def seconds(text: str) -> int:
 
 
 def load(*places: Path, built_in: bool = True) -> RuleSet:
-    """The built-in rules and those of files and directories; a later file replaces an earlier by `id`."""
+    """The built-in rules and those of files and directories; a later file replaces an earlier by `id`.
+
+    A place that does not exist is passed over: an owner need not have rules.
+    """
     documents: list[_Document] = []
     refused: list[Refused] = []
     for path in _files([BUILT_IN, *places] if built_in else places, refused):
@@ -192,7 +195,7 @@ def load(*places: Path, built_in: bool = True) -> RuleSet:
 
 def _files(places: Iterable[Path], refused: list[Refused]) -> Iterator[Path]:
     found = 0
-    for place in places:
+    for place in filter(Path.exists, places):
         paths = (
             sorted(p for p in place.rglob("*") if p.suffix in (".yml", ".yaml"))
             if place.is_dir()
