@@ -24,9 +24,10 @@ from vedette.agent.provision import (
 from vedette.agent.session import ANSWER_S
 from vedette.agent.settings import PROVISIONING, LocalError, write_private
 from vedette.hub.gateway import Gateway
+from vedette.hub.gateway.secure import device_context
 from vedette.hub.registry import Registry
 from vedette.hub.registry import enrollments as hub_side
-from vedette.hub.tls import Pki, ensure_pki, server_context
+from vedette.hub.tls import Pki, ensure_pki
 from vedette.wire import dps
 from vedette.wire.iothub import make_token, query_of, username
 
@@ -115,7 +116,7 @@ class Hub:
         self.registry = Registry(f"sqlite:///{directory}/registry.db")
         self.group = self.registry.enrollments.add(hub_side.Enrollment("pumps", grouped=True))
         self.gateway = Gateway(self.registry, self._ignore, host_names=["127.0.0.1"], name="here")
-        self.context = server_context(pki.certificate, pki.key)
+        self.context = device_context(pki.certificate, pki.key)
         self.ca = Path(pki.ca)
 
     async def _ignore(self, inbound: Any) -> None:

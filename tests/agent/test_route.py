@@ -21,6 +21,7 @@ from vedette.agent.link import Ended, Link
 from vedette.agent.route import Proxy, Route
 from vedette.agent.settings import LocalError, load_local, write_private
 from vedette.hub.gateway import Gateway
+from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
 from vedette.hub.registry import Registry
 from vedette.hub.tls import Pki, ensure_pki, server_context
@@ -63,7 +64,7 @@ class Hub:
 @pytest.fixture
 async def hub(pki: Pki, tmp_path: Path) -> AsyncIterator[Hub]:
     hub = Hub(pki, tmp_path)
-    await hub.gateway.start("127.0.0.1", hub.port, hub.context)
+    await hub.gateway.start("127.0.0.1", hub.port, device_context(pki.certificate, pki.key))
     yield hub
     await hub.gateway.close()
     hub.registry.close()
