@@ -30,6 +30,7 @@ from vedette.hub.console.questions import Questions
 from vedette.hub.console.roll import Roll
 from vedette.hub.detect.alerts import Alerts
 from vedette.hub.detect.schema import Database
+from vedette.hub.findings import findings
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
@@ -42,7 +43,8 @@ _MARK = (Path(__file__).parent / "static/mark.svg").read_text()
 
 def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> Backend:
     """What the pages stand on. Raises RegistryError."""
-    lake, database = Lake(state.lake), Database(state.registry_url)
+    database = Database(state.registry_url)
+    lake = Lake(state.lake, findings(database))
     watch(database.write)  # changes of users, too, stand in the audit log
     return Backend(
         database=database,
