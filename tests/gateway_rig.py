@@ -15,6 +15,7 @@ from typing import Any
 from vedette.hub.gateway import Gateway
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
+from vedette.hub.limits import Limits
 from vedette.hub.registry import Device, Registry
 from vedette.hub.tls import Pki, ensure_pki
 from vedette.wire.iothub import Identity, make_token, username
@@ -24,6 +25,9 @@ from vedette.wire.packets import Connack, Connect, ConnectCode, Packet
 HOST = "localhost"
 DEVICE = Identity("pump")
 MODULE = Identity("pump", "vedette")
+ROOMY = Limits(connect_burst=10_000)
+"""Property tests connect again and again."""
+
 PATIENCE_S = 20.0
 """Until a wait is given up as a failure; what is awaited takes milliseconds."""
 
@@ -98,11 +102,12 @@ class Client:
 class Rig:
     """What `running` yields."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.limits = limits
         self.url = f"sqlite:///{path / 'registry.db'}"
         self.registry = Registry(self.url)
         self.sink = Sink()
-        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST])
+        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST], limits=limits)
         self._clients: list[Client] = []
 
     def device(self, identity: Identity = MODULE) -> Device:
@@ -143,7 +148,7 @@ class Rig:
     async def restart(self) -> None:
         """Another gateway on the same registry."""
         await self.gateway.close()
-        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST])
+        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST], limits=self.limits)
         await self._start()
 
     async def _start(self) -> None:
@@ -159,9 +164,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(path: Path) -> AsyncIterator[Rig]:
+async def running(path: Path, limits: Limits = ROOMY) -> AsyncIterator[Rig]:
     """A gateway with the device `pump` and its module `vedette`, state under `path`."""
-    rig = Rig(path)
+    rig = Rig(path, limits)
     for identity in (DEVICE, MODULE):
         rig.registry.add(identity)
     await rig._start()

@@ -42,7 +42,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     pki = ensure_pki(state.pki, settings.host_names)
     registry = Registry(state.registry_url)
     intake = Intake(state.lake)
-    gateway = Gateway(registry, intake.submit, host_names=settings.host_names)
+    gateway = Gateway(registry, intake.submit, host_names=settings.host_names, limits=settings.limits)
     maintenance = Maintenance(state.lake, retention_days=settings.retention_days)
     detection = open_detection(state)
 

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from vedette.hub.limits import Limits
+
 SETTINGS_FILE = "hub.json"
 DEFAULT_STATE = Path("/var/lib/vedette-hub")
 
@@ -29,6 +31,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     host_names: names and addresses that devices may call it by; the first stands in connection strings.
     retention_days: age at which raw events are removed. registry: URL of the registry's database, as in
     `postgresql://user:password@host/name`; empty for a file in the state directory.
+    limits: what one client may ask of the hub.
     """
 
     host_names: tuple[str, ...]
@@ -37,6 +40,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     https_port: Port = 8443
     registry: str = ""
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+    limits: Limits = Limits()
 
 
 class HubState(msgspec.Struct, frozen=True):

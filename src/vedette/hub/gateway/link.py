@@ -13,6 +13,7 @@ from typing import cast
 
 from cryptography import x509
 
+from vedette.hub.gateway.door import Knock
 from vedette.wire.mqtt import Receiver, encode
 from vedette.wire.packets import Packet
 
@@ -29,10 +30,12 @@ WRITE_MAX_BYTES = 1_048_576
 class Link(asyncio.Protocol):
     """The protocol object of one connection. `opened` is called with it when TLS stands.
 
-    peer: who it is, for log lines. reason: why it ends, empty until then. ended: set when it is gone.
+    knock: its place at the door, given up when it is let in. peer: who it is, for log lines. reason: why it
+    ends, empty until then. ended: set when it is gone.
     """
 
-    def __init__(self, opened: Callable[[Link], None]) -> None:
+    def __init__(self, opened: Callable[[Link], None], knock: Knock) -> None:
+        self.knock = knock
         self.peer = "?"
         self.reason = ""
         self.ended = asyncio.Event()
@@ -126,6 +129,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol. What had arrived before is still handed out."""
         self.ended.set()
+        self.knock.leave()
         for timer in (self._silence_timer, self._life_timer):
             if timer:
                 timer.cancel()
@@ -163,6 +167,12 @@ class Link(asyncio.Protocol):
             self.abort("client is silent")
         else:
             self._silence_timer = self._loop.call_later(left, self._check_silence)
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """The peer's address without its port; empty if it has gone already."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def peer_text(transport: asyncio.BaseTransport) -> str:

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from OpenSSL import SSL
 
-from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.door import Knock
+from vedette.hub.gateway.link import Link, address_of
 
 HANDSHAKE_TIMEOUT_S = 30.0
 """An RTOS client takes several seconds for the arithmetic alone."""
@@ -57,8 +58,12 @@ def _take_any(connection: SSL.Connection, certificate: Any, error: int, depth: i
 class SecureTransport(asyncio.Transport, asyncio.Protocol):
     """One connection: a protocol below, towards TCP, and a transport above, towards the Link."""
 
-    def __init__(self, context: SSL.Context, link: Callable[[], Link]) -> None:
+    def __init__(
+        self, context: SSL.Context, knock: Callable[[str], Knock | None], link: Callable[[Knock], Link]
+    ) -> None:
         super().__init__()
+        self._ask_for_place = knock
+        self._knock: Knock | None = None
         self._make_link = link
         self._link: Link | None = None
         self._tls = SSL.Connection(context, None)
@@ -72,6 +77,10 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._tcp = cast("asyncio.Transport", transport)
+        self._knock = self._ask_for_place(address_of(transport))
+        if self._knock is None:
+            self._tcp.abort()
+            return
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT_S, self._tcp.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +105,8 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
         self._closing = True
         if self._timer:
             self._timer.cancel()
+        if self._knock:
+            self._knock.leave()
         if self._link:
             self._link.connection_lost(exc)
 
@@ -111,9 +122,10 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
 
     def _opened(self) -> None:
         assert self._timer is not None
+        assert self._knock is not None
         self._timer.cancel()
         self._flush()
-        self._link = self._make_link()
+        self._link = self._make_link(self._knock)
         self._link.connection_made(self)
 
     def _pass_on(self, data: bytes) -> None:

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 from vedette.hub.gateway import websocket
 from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
 from vedette.hub.gateway.certificates import check_certificate
+from vedette.hub.gateway.door import Door, Knock
 from vedette.hub.gateway.downlink import Answer, NotOnline
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
@@ -34,6 +35,7 @@ from vedette.hub.gateway.secure import SecureTransport
 from vedette.hub.gateway.session import DISCONNECTED, LOST, OUR_FAULT, HubFault, P, Session, T, printable
 from vedette.hub.gateway.topics import ForbiddenTopic
 from vedette.hub.intake import Inbound
+from vedette.hub.limits import Limits
 from vedette.hub.registry import (
     Activity,
     ChangesLost,
@@ -88,6 +90,8 @@ CHANGES_LOST = "twin changes were missed"
 CLOSING = "hub closes"
 NO_ROOM = "too many connections"
 NO_CONNECT = "no CONNECT in time"
+CROWDED = "too many connections of one address that are not let in"
+TOO_OFTEN = "identity connects too often"
 EXPIRED = "token expired"
 ORDINARY = frozenset({DISCONNECTED, LOST, REPLACED, EXPIRED, CLOSING})
 """Ends of a connection that are everyday life."""
@@ -97,7 +101,8 @@ class Counters(msgspec.Struct):
     """Running totals since the start. Reasons are fixed texts, so these tables are bounded.
 
     messages, bytes: device-to-cloud messages that came, and their payloads; durable: of these, in the lake.
-    refused: connections that were not let in. ended: connections that were, by what ended them.
+    refused: connections that were not let in. ended: connections that were, by what ended them. throttled:
+    messages and requests that came faster than the limits allow.
     """
 
     connections: int = 0
@@ -106,6 +111,7 @@ class Counters(msgspec.Struct):
     durable: int = 0
     refused: Counter[str] = msgspec.field(default_factory=Counter)
     ended: Counter[str] = msgspec.field(default_factory=Counter)
+    throttled: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -134,10 +140,13 @@ class Gateway:
         *,
         host_names: Collection[str],
         name: str | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self.registry = registry
         self.room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self.counters = Counters()
+        self.limits = limits
+        self._door = Door(limits)
         self._sink = sink
         self._host = next(iter(host_names))
         self._host_names = frozenset(host.lower() for host in host_names)
@@ -169,7 +178,7 @@ class Gateway:
         """
         bound_tls_buffers()  # of the HTTPS port, whose TLS is asyncio's
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: SecureTransport(context, lambda: Link(self._open)),
+            lambda: SecureTransport(context, self._knock, partial(Link, self._open)),
             bind,
             port,
             backlog=BACKLOG,
@@ -233,13 +242,24 @@ class Gateway:
         self._lake_fault.works()
         self.counters.durable += 1
 
+    def throttled(self, what: str) -> None:
+        """Note that a client was slowed down or told to wait."""
+        self.counters.throttled[what] += 1
+
     def heard(self, identity: Identity) -> None:
         """Note that the identity is active."""
         self._activity[identity] = time.time()
 
     async def serve_websocket(self, socket: WebSocket) -> None:
         """Serve a client that came by WebSocket, to its end."""
-        await websocket.serve(socket, Link(self._open))
+        place = self._knock(socket.client.host if socket.client else "")
+        if place is None:
+            await socket.close(websocket.CLOSE_TRY_LATER)
+            return
+        try:
+            await websocket.serve(socket, Link(self._open, place))
+        finally:
+            place.leave()
 
     def subscribed(self, identity: Identity) -> None:
         """Wake the direct methods that wait for this identity."""
@@ -276,6 +296,18 @@ class Gateway:
                 self._awaited[identity].discard(arrival)
                 if not self._awaited[identity]:
                     del self._awaited[identity]
+
+    def take_refusals(self) -> Counter[tuple[Identity, str]]:
+        """Attempts since the last call that were refused, by the identity that they claimed; for alerts."""
+        return self._door.take_refusals()
+
+    def _knock(self, address: str) -> Knock | None:
+        """A connection comes from an address; None if too many of it are strangers still."""
+        place = self._door.knock(address)
+        if place is None:
+            self.counters.refused[CROWDED] += 1
+            self.warnings.write("%s: refused: %s", address, CROWDED)
+        return place
 
     def _open(self, link: Link) -> None:
         """A connection stands: one task serves it to its end."""
@@ -329,7 +361,14 @@ class Gateway:
             return
         claim = read_claim(connect, self._host_names)
         known = await self._load(claim)
-        device, ends = self._admit(link, claim, known)
+        try:
+            device, ends = self._admit(link, claim, known)
+        except Refused as refusal:
+            self._door.refused(claim.identity, refusal.reason)
+            raise
+        if self._door.too_often(device.identity, time.monotonic()):
+            raise Refused(ConnectCode.UNAVAILABLE, TOO_OFTEN)
+        link.knock.leave()
         subscriptions = known.subscriptions
         keeps = not connect.clean_session
         kept = subscriptions if keeps else frozenset()

@@ -36,6 +36,7 @@ from vedette.hub.gateway.topics import (
     response_topic,
 )
 from vedette.hub.intake import Inbound
+from vedette.hub.limits import Bucket, Limits
 from vedette.hub.registry import Change, Device, Registry, RegistryError, Twin, TwinError, UnknownIdentity
 from vedette.hub.registry.twins import decode_patch
 from vedette.wire.iothub import Identity
@@ -84,6 +85,7 @@ class Hub(Protocol):
     registry: Registry
     room: Room
     warnings: Warnings
+    limits: Limits
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""
@@ -91,6 +93,10 @@ class Hub(Protocol):
 
     async def deliver(self, inbound: Inbound) -> None:
         """Hand a message on; when this returns it is durable. Raises HubFault."""
+        ...
+
+    def throttled(self, what: str) -> None:
+        """Note that a client was slowed down or told to wait."""
         ...
 
     def heard(self, identity: Identity) -> None:
@@ -131,6 +137,10 @@ class Session:
         self._room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self._due: deque[_Slot] = deque()
         self._deliveries: set[asyncio.Task[None]] = set()
+        now = time.monotonic()
+        limits = hub.limits
+        self._messages = Bucket(limits.messages_per_second, limits.message_burst, now)
+        self._requests = Bucket(limits.twin_requests_per_second, limits.twin_request_burst, now)
         self._calls = Calls(link)
         self._mailbox = Mailbox(hub, link, self.identity)
 
@@ -203,6 +213,7 @@ class Session:
         slot = _Slot(packet.packet_id)
         match request:
             case Events(properties):
+                await self._keep_pace()
                 size = len(packet.topic) + len(packet.payload)
                 await self._room.enter(size)
                 await self._hub.room.enter(size)
@@ -219,6 +230,12 @@ class Session:
                 self._due.append(slot)
                 await self._answer(request, packet.payload)
                 self._complete(slot)
+
+    async def _keep_pace(self) -> None:
+        """Read a client that sends too fast more slowly: TCP makes it wait."""
+        if wait := self._messages.owe(time.monotonic()):
+            self._hub.throttled("messages")
+            await asyncio.sleep(wait)
 
     async def _deliver(self, inbound: Inbound, slot: _Slot, size: int) -> None:
         try:
@@ -245,7 +262,10 @@ class Session:
         """Serve a twin request; whatever goes wrong, the client gets a status and a reason."""
         version, answer = None, b""
         try:
-            if isinstance(request, TwinGet):
+            if not self._requests.take(time.monotonic()):
+                self._hub.throttled("twin requests")
+                status, answer = 429, error_body(429_001, "too many twin requests; try again later")
+            elif isinstance(request, TwinGet):
                 status = 200
                 twin = await self._hub.ask(self._hub.registry.twin, self.identity)
                 answer = msgspec.json.encode(twin.document())

@@ -17,7 +17,7 @@ from vedette.hub.gateway.link import Link
 PATH = "/$iothub/websocket"
 SUBPROTOCOL = "mqtt"
 
-CLOSE_NORMAL, CLOSE_PROTOCOL = 1000, 1002
+CLOSE_NORMAL, CLOSE_PROTOCOL, CLOSE_TRY_LATER = 1000, 1002, 1013
 
 
 class WebSocketTransport(asyncio.Transport):

@@ -1,0 +1,62 @@
+"""How much one client may ask of the hub, and the bucket that keeps to it. Pure; time passed in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Rate = Annotated[float, msgspec.Meta(ge=0.1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds for one identity, and for one address as long as it has not shown who it is.
+
+    A burst is what may come at once; the rate, a second, is what may go on.
+
+    messages_per_second, message_burst: device-to-cloud messages; beyond, the client is read more slowly. An
+    agent of ours sends a handful an hour, and after an outage what it kept, up to thousands.
+    twin_requests_per_second, twin_request_burst: beyond, they are answered with 429.
+    connects_per_second, connect_burst: beyond, CONNECT is answered with "unavailable": come again later.
+    strangers_per_address: connections of one address that have not been let in yet. A fleet behind one
+    address comes back with hundreds at once after an outage; each takes a second or two.
+    """
+
+    messages_per_second: Rate = 100.0
+    message_burst: Count = 5_000
+    twin_requests_per_second: Rate = 10.0
+    twin_request_burst: Count = 100
+    connects_per_second: Rate = 0.5
+    connect_burst: Count = 30
+    strangers_per_address: Count = 512
+
+
+class Bucket:
+    """Holds `burst` tokens when full, and gains `rate` of them a second. Starts full."""
+
+    __slots__ = ("_burst", "_level", "_rate", "_then")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._level = burst
+        self._then = now
+
+    def owe(self, now: float) -> float:
+        """Take a token, on credit if there is none; returns the seconds until the debt is paid."""
+        self._fill(now)
+        self._level -= 1
+        return max(0.0, -self._level / self._rate)
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        self._fill(now)
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self._burst, self._level + (now - self._then) * self._rate)
+        self._then = now
