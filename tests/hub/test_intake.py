@@ -39,7 +39,8 @@ def test_event_details_have_the_declared_keys_in_their_order():
     assert row.EventDetails == (
         f'{{"MessageSource":"Linux","OriginalEventId":"{event_id}","EventId":"{event_id}","HitCount":3,'
         '"TimestampUTC":"2026-01-01T12:00:00.000Z","EventType":"EXEC","ProcessId":7,"ParentProcessId":1,'
-        '"Commandline":"ls -l","Executable":"","UserName":"","UserId":0,"CommandlineLength":null}'
+        '"Commandline":"ls -l","Executable":"","UserName":"","UserId":0,"CommandlineLength":null,'
+        '"Masked":0,"ExitStatus":null,"ExitSignal":null}'
     )
 
 
