@@ -138,6 +138,15 @@ def test_ordinary_command_lines_stay_as_they_are(line: str):
     assert redact(arguments) == (arguments, 0)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--password", ""], ["--password="], ["mysql", "-p"], ["curl", "-u", ""], ["curl", "-u", ":"], [""]],
+)
+def test_where_nothing_is_given_nothing_is_masked(arguments: list[str]):
+    """An empty value is no secret, and no mistake."""
+    assert redact(arguments) == (arguments, 0)
+
+
 def test_a_private_key_is_masked_to_its_end():
     """Whatever its lines are."""
     key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\nAAAA\n-----END OPENSSH PRIVATE KEY-----"

@@ -146,7 +146,7 @@ class _Walk:
     def _word(self, word: str) -> str:
         secret, self._secret_next = self._secret_next, False
         marked, self._marked_next = self._marked_next, False
-        if secret and not word.startswith("-"):
+        if secret and word and not word.startswith("-"):
             return self._mask(word)
         if marked:
             return self._after_mark(word)
