@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .vedette
 ARGS ?=
+SOAK_MINUTES ?= 10
 
 .PHONY: help
 help: ## list the targets
@@ -42,7 +43,11 @@ format: $(VENV)/.lint ## format the code
 
 .PHONY: bench
 bench: $(VENV)/.dev ## run the benchmarks (minutes; root for the kernel ones)
-	for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+	for bench in $(filter-out %/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
+
+.PHONY: soak
+soak: $(VENV)/.dev ## run hub and agent under mixed load for SOAK_MINUTES, then compare (root)
+	$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES)
 
 .PHONY: bpf
 bpf: ## rebuild the eBPF objects (needs clang, llvm and libbpf-dev)
