@@ -83,6 +83,10 @@ _WITHIN = [
 ]
 """Anywhere in a word: what introduces a secret, and the secret. Headers come first: they are whole."""
 
+_HINT = re.compile(r"(?i)[=:]|bearer|AKIA|ASIA|gh[pousr]_|_pat_|glpat|xox|sk-|npm_|pypi-|eyJ|-----BEGIN")
+"""Something that every pattern above needs: most words have none of it, and are passed on at once. A burst
+of new command lines has to be read as fast as the kernel's ring fills."""
+
 _WORD = re.compile(r"""(?:'[^']*'?|"[^"]*"?|\\.?|[^\s'"\\])+""")
 """A word of a shell's command text, with its quotes."""
 
@@ -150,11 +154,13 @@ class _Walk:
             return self._mask(word)
         if marked:
             return self._after_mark(word)
-        if assigned := _ASSIGNED.fullmatch(word):
+        if "=" in word and (assigned := _ASSIGNED.fullmatch(word)):
             return assigned[1] + self._mask(assigned[2])
         if masked := self._attached(word):
             return masked
-        self._secret_next = bool(_OPTION.fullmatch(word)) or _is_one_of(word, self._takes.next)
+        self._secret_next = (word.startswith("-") and bool(_OPTION.fullmatch(word))) or _is_one_of(
+            word, self._takes.next
+        )
         self._marked_next = _is_one_of(word, self._takes.marked)
         self._takes = PROGRAMS.get(word.rpartition("/")[2], self._takes)
         if word.endswith(_COMMAND_ENDS):
@@ -176,6 +182,8 @@ class _Walk:
         return f"{user}{mark}{self._mask(secret)}" if secret else word
 
     def _within(self, text: str) -> str:
+        if not _HINT.search(text):
+            return text
         for pattern in _WITHIN:
             text = pattern.sub(lambda found: found[1] + self._mask(found[2]), text)
         return text
