@@ -32,7 +32,7 @@ def _managed(device: Device) -> bool:
     "1.2.1",
     "Package repositories are configured, so that updates have somewhere to come from.",
     "Name the distribution's repositories in the package manager's configuration.",
-    passing={"/etc/apt/sources.list": "deb http://deb.debian.org/debian bookworm main\n"},
+    passing={"/etc/apt/sources.list": "deb http://mirror.example/debian bookworm main\n"},
     failing={"/usr/bin/apt-get": "", "/etc/apt/sources.list": "# none\n"},
     skipping={},
 )
@@ -64,7 +64,7 @@ _KEYS = (
     "Install the distribution's keys; remove `trusted=yes`, `gpgcheck=0` and the like.",
     severity=Severity.IMPORTANT,
     passing={
-        "/etc/apt/sources.list": "deb http://deb.debian.org/debian bookworm main\n",
+        "/etc/apt/sources.list": "deb http://mirror.example/debian bookworm main\n",
         "/usr/share/keyrings/debian-archive-keyring.gpg": "",
     },
     failing={
