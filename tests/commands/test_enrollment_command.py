@@ -8,8 +8,8 @@ import pytest
 from certificates import issue
 from vedette.cli import main
 from vedette.commands.hub import POLICIES
-from vedette.hub.registry.enrollments import derived
 from vedette.hub.registry.policies import RIGHTS
+from vedette.wire.dps import device_key
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_group_is_added_shown_and_removed(state: str, capsys: pytest.CaptureFi
     made = json.loads(said(capsys, "enrollment", "add", "pumps", "--group", *tags, *where))
     assert (made["group"], made["tags"]) == (True, {"site": "north"})
     key = said(capsys, "enrollment", "show", "pumps", "--group", "--for", "pump-17", "--state", state)
-    assert key.strip() == derived(made["primary_key"], "pump-17")
+    assert key.strip() == device_key(made["primary_key"], "pump-17")
     listed = said(capsys, "enrollment", "list", *where)
     assert [one["name"] for one in json.loads(listed)] == ["pumps"]
     assert made["primary_key"] not in listed

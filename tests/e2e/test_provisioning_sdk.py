@@ -10,7 +10,8 @@ import pytest
 from sdk_client import PATIENCE_S, sdk_client
 
 from gateway_rig import HOST, Rig, pki, running
-from vedette.hub.registry.enrollments import Enrollment, derived
+from vedette.hub.registry.enrollments import Enrollment
+from vedette.wire.dps import device_key
 from vedette.wire.iothub import ConnectionString, Identity
 
 SCOPE = "0ne00012345"
@@ -39,7 +40,7 @@ async def test_a_device_of_a_group_registers_and_connects(rig: Rig, sdk_python: 
     group = rig.registry.enrollments.add(
         Enrollment("pumps", grouped=True, tags={"site": "north"}, desired={"rate": 5})
     )
-    key = derived(group.primary_key, "pump-17")
+    key = device_key(group.primary_key, "pump-17")
     told = {"status": "assigned", "device": "pump-17", "hub": HOST}
     assert await register(rig, sdk_python, "pump-17", key) == told
     entry = rig.registry.fleet.get(Identity("pump-17"))
@@ -61,7 +62,7 @@ async def test_an_individual_enrollment_names_its_device(rig: Rig, sdk_python: P
 async def test_a_wrong_key_is_refused(rig: Rig, sdk_python: Path):
     """The SDK reports it as credentials that are wrong."""
     group = rig.registry.enrollments.add(Enrollment("pumps", grouped=True))
-    said = await register(rig, sdk_python, "pump-17", derived(group.primary_key, "pump-18"))
+    said = await register(rig, sdk_python, "pump-17", device_key(group.primary_key, "pump-18"))
     assert said["error"] == "CredentialError"
     assert rig.registry.get(Identity("pump-17")) is None
 
@@ -70,6 +71,6 @@ async def test_a_group_does_not_take_over_a_device(rig: Rig, sdk_python: Path):
     """A device that was made by hand keeps its keys, whatever a group's key holder registers."""
     before = rig.registry.get(Identity("pump"))
     group = rig.registry.enrollments.add(Enrollment("pumps", grouped=True))
-    said = await register(rig, sdk_python, "pump", derived(group.primary_key, "pump"))
+    said = await register(rig, sdk_python, "pump", device_key(group.primary_key, "pump"))
     assert "error" in said
     assert rig.registry.get(Identity("pump")) == before

@@ -11,7 +11,8 @@ import pytest
 
 from gateway_rig import HOST, Client, Rig, running
 from vedette.hub.registry import AlreadyExists, Draft
-from vedette.hub.registry.enrollments import Enrollment, UnknownEnrollment, derived
+from vedette.hub.registry.enrollments import Enrollment, UnknownEnrollment
+from vedette.wire.dps import device_key
 from vedette.wire.iothub import Identity, signature
 from vedette.wire.packets import (
     FAILURE,
@@ -54,7 +55,7 @@ def key(rig: Rig) -> str:
     """The key of the device ID, of the group `pumps`."""
     rig.registry.enrollments.add(Enrollment("valves", grouped=True))
     group = rig.registry.enrollments.add(Enrollment("pumps", grouped=True))
-    return derived(group.primary_key, ID)
+    return device_key(group.primary_key, ID)
 
 
 async def admitted(rig: Rig, key: str) -> Client:
@@ -133,7 +134,7 @@ async def test_other_topics_close(rig: Rig, key: str):
 
 def test_a_device_key_is_derived_as_documented():
     """base64(HMAC-SHA256(group key, registration id)), by `openssl dgst -sha256 -mac HMAC` over "sn-007"."""
-    assert derived("a2V5LW9mLWEtZ3JvdXA=", "sn-007") == "0K32jv4ZAw9dtSU7RkyFmu2fsp8usFWgfKXuiPZOEp8="
+    assert device_key("a2V5LW9mLWEtZ3JvdXA=", "sn-007") == "0K32jv4ZAw9dtSU7RkyFmu2fsp8usFWgfKXuiPZOEp8="
 
 
 def test_a_registered_device_gets_its_key_back(rig: Rig, key: str):

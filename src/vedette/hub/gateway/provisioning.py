@@ -19,6 +19,7 @@ from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.topics import ForbiddenTopic
 from vedette.hub.registry import AlreadyExists, Registry
 from vedette.hub.registry.enrollments import Enrollment, Registration
+from vedette.wire.dps import ASK, REGISTER, RESPONSE
 from vedette.wire.iothub import DialectError, Token, query_of, valid_id
 from vedette.wire.packets import (
     FAILURE,
@@ -46,9 +47,6 @@ MAX_LIFE_S = 300.0
 RETRY_AFTER_S = 1
 """When the device shall ask for the outcome; it is there already."""
 
-RESPONSES = "$dps/registrations/res/"
-REGISTER = "$dps/registrations/PUT/iotdps-register/"
-ASK = "$dps/registrations/GET/iotdps-get-operationstatus/"
 
 DONE, OVERDUE = "registration done", "registration took too long"
 
@@ -139,7 +137,7 @@ class Provisioning:
                 await self._publish(packet)
             case Subscribe():
                 codes = tuple(
-                    min(qos, 1) if text == f"{RESPONSES}#" else FAILURE for text, qos in packet.filters
+                    min(qos, 1) if text == f"{RESPONSE}#" else FAILURE for text, qos in packet.filters
                 )
                 self._subscribed |= any(code != FAILURE for code in codes)
                 self._link.send(Suback(packet.packet_id, codes))
@@ -164,7 +162,7 @@ class Provisioning:
             self._link.send(Puback(packet.packet_id))
         if self._subscribed:
             retry = f"&retry-after={RETRY_AFTER_S}" if status == 202 else ""
-            topic = f"{RESPONSES}{status}/?$rid={quote(request_id, safe='')}{retry}"
+            topic = f"{RESPONSE}{status}/?$rid={quote(request_id, safe='')}{retry}"
             self._link.send(Publish(topic, msgspec.json.encode(body)))
 
     async def _register(self) -> tuple[int, dict[str, Any]]:

@@ -5,9 +5,6 @@ A device of a group with a symmetric key proves that it knows base64(HMAC-SHA256
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +18,8 @@ from vedette.hub.registry.records import AlreadyExists, RegistryError
 from vedette.hub.registry.rows import checked_key, new_etag, new_key
 from vedette.hub.registry.schema import Base, Secret
 from vedette.hub.registry.twins import checked, encode_section
-from vedette.wire.iothub import decode_key, valid_id
+from vedette.wire.dps import device_key
+from vedette.wire.iothub import valid_id
 
 MAX_ENROLLMENTS = 1_000
 """Of one listing."""
@@ -79,7 +77,7 @@ class Enrollment(msgspec.Struct, frozen=True):
         """The keys that a device with this registration id has to know."""
         if not self.grouped:
             return self.primary_key, self.secondary_key
-        return derived(self.primary_key, registration_id), derived(self.secondary_key, registration_id)
+        return device_key(self.primary_key, registration_id), device_key(self.secondary_key, registration_id)
 
     def __repr__(self) -> str:
         """Without the keys."""
@@ -175,12 +173,6 @@ class Enrollments:
         """Drop a registration; the device stays."""
         with self._write.begin() as session:
             session.execute(delete(RegistrationRow).where(RegistrationRow.registration_id == registration_id))
-
-
-def derived(group_key: str, registration_id: str) -> str:
-    """The key of one device of a group, base64."""
-    digest = hmac.new(decode_key(group_key), registration_id.encode(), hashlib.sha256).digest()
-    return base64.b64encode(digest).decode()
 
 
 def _row(session: Session, name: str, *, grouped: bool) -> EnrollmentRow:
