@@ -109,7 +109,7 @@ class _Desk:
         """Answer what stands in the editor."""
         query = self._editor.value
         self._button.disable()
-        self._state.text = "Running …"  # type: ignore[attr-defined]
+        self._state.text = "Running …"
         begun = time.monotonic()
         try:
             result = await self._ask(SHOWN_ROWS)
@@ -120,14 +120,14 @@ class _Desk:
             self._button.enable()
         more = f" (the first {SHOWN_ROWS:,}; the CSV has more)" if result.truncated else ""
         seconds = time.monotonic() - begun
-        self._state.text = f"{len(result.rows):,} rows{more} in {seconds:.2f} s"  # type: ignore[attr-defined]
+        self._state.text = f"{len(result.rows):,} rows{more} in {seconds:.2f} s"
         if len(query) <= MAX_LINK:
             link = at("/investigate", q=query, language=self._language if self._language == "sql" else "")
             ui.run_javascript(f"history.replaceState(null, '', {parts.script_text(link)})")
         self._show(result, query)
 
     def _show_error(self, error: QueryError) -> None:
-        self._state.text = ""  # type: ignore[attr-defined]
+        self._state.text = ""
         self._result.clear()
         with self._result, parts.panel():
             parts.text(str(error), "error-line mono")
