@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 import httpx
 
-from gateway_rig import HOST, Rig, pki, running
+from gateway_rig import HOST, ROOMY, Rig, pki, running
 from vedette.hub.api import downlink, iothub, service
+from vedette.hub.api.access import Access
 from vedette.hub.gateway import websocket
 from vedette.hub.https import Https
+from vedette.hub.limits import Limits
 from vedette.wire.iothub import signature
 
 
@@ -24,8 +26,9 @@ class ServiceRig:
         self.rig = rig
         self.registry = rig.registry
         application = service.build(lambda: "")
-        application.include_router(iothub.router(rig.registry, [HOST]))
-        application.include_router(downlink.router(rig.registry, rig.gateway, [HOST]))
+        access = Access(rig.registry.policies, [HOST], rig.limits)
+        application.include_router(iothub.router(rig.registry, access))
+        application.include_router(downlink.router(rig.registry, rig.gateway, access))
         application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
         self.https = Https(application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key)
         self.client: httpx.AsyncClient
@@ -60,9 +63,9 @@ class ServiceRig:
 
 
 @asynccontextmanager
-async def serving(path: Path) -> AsyncIterator[ServiceRig]:
+async def serving(path: Path, limits: Limits = ROOMY) -> AsyncIterator[ServiceRig]:
     """A gateway with the device `pump` and its module `vedette`, and the HTTPS port beside it."""
-    async with running(path) as rig:
+    async with running(path, limits) as rig:
         made = ServiceRig(rig)
         await made.https.start()
         base = f"https://{HOST}:{made.https.port}"

@@ -10,6 +10,7 @@ import uvloop
 
 from vedette.hub import console
 from vedette.hub.api import downlink, iothub, metrics, service, v1
+from vedette.hub.api.access import Access
 from vedette.hub.api.v1_events import Queries
 from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
@@ -51,8 +52,9 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await detection.start()
     await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
-    application.include_router(iothub.router(registry, settings.host_names))
-    application.include_router(downlink.router(registry, gateway, settings.host_names))
+    access = Access(registry.policies, settings.host_names, settings.limits)
+    application.include_router(iothub.router(registry, access))
+    application.include_router(downlink.router(registry, gateway, access))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
     application.include_router(metrics.router(gateway, intake))
     pages = console.open_backend(state, settings, registry)

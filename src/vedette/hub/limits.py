@@ -8,6 +8,7 @@ import msgspec
 
 Rate = Annotated[float, msgspec.Meta(ge=0.1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Quota = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +22,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connects_per_second, connect_burst: beyond, CONNECT is answered with "unavailable": come again later.
     strangers_per_address: connections of one address that have not been let in yet. A fleet behind one
     address comes back with hundreds at once after an outage; each takes a second or two.
+    requests_per_second, request_burst: of one access policy at the service API; beyond, they are answered with
+    429 and the time to wait. A tool that goes through a whole fleet does well with this.
+    daily_units, daily_units_per_device: message units of a day (UTC) for the whole hub, and for a device with
+    its modules; 0 for no limit. A unit is what the real service bills: 4 KB begun, of messages to the hub,
+    twin requests and their answers, and pushed desired properties. Beyond, requests are answered with 403,
+    and who sends messages is cut off and let in again on the next day.
     """
 
     messages_per_second: Rate = 100.0
@@ -30,6 +37,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connects_per_second: Rate = 0.5
     connect_burst: Count = 30
     strangers_per_address: Count = 512
+    requests_per_second: Rate = 50.0
+    request_burst: Count = 1_000
+    daily_units: Quota = 0
+    daily_units_per_device: Quota = 0
 
 
 class Bucket:
@@ -56,6 +67,11 @@ class Bucket:
             return False
         self._level -= 1
         return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token."""
+        self._fill(now)
+        return max(0.0, (1 - self._level) / self._rate)
 
     def _fill(self, now: float) -> None:
         self._level = min(self._burst, self._level + (now - self._then) * self._rate)

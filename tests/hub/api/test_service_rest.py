@@ -9,6 +9,7 @@ import pytest
 from gateway_rig import DEVICE, HOST, MODULE
 from service_rig import ServiceRig, serving
 from vedette.hub.api import iothub, search
+from vedette.hub.limits import Limits
 from vedette.hub.registry import Draft
 from vedette.wire.iothub import Identity, make_token
 
@@ -61,6 +62,39 @@ async def test_rights_are_by_policy(hub: ServiceRig):
     assert (await hub.ask("DELETE", "/devices/pump", token=reader)).status_code == 401
     assert (await hub.ask("GET", "/devices/pump", token=service)).status_code == 401
     assert (await hub.ask("PATCH", "/twins/pump", {"tags": {"a": 1}}, token=service)).status_code == 200
+
+
+# Who did it, and how often
+
+
+async def test_changes_are_put_down_to_the_policy_and_its_address(hub: ServiceRig):
+    """What was written through the service API, each by its caller; what was read or refused is not there."""
+    await hub.ask("GET", "/devices/pump")
+    await hub.ask("PUT", "/devices/new", {}, token=hub.token("registryReadWrite"))
+    await hub.ask("PATCH", "/twins/pump", {"tags": {"site": "north"}}, token=hub.token("service"))
+    await hub.ask("DELETE", "/devices/none")
+    await hub.ask("POST", "/devices", [{"id": "bulk"}])
+    written = [
+        (entry.actor, entry.action, entry.subject)
+        for entry in hub.registry.tokens.audit()
+        if entry.actor.startswith("policy:")
+    ]
+    assert written == [
+        ("policy:iothubowner@127.0.0.1", "create", "identities/bulk"),
+        ("policy:service@127.0.0.1", "update", "profiles/pump"),
+        ("policy:registryReadWrite@127.0.0.1", "create", "identities/new"),
+    ]
+
+
+async def test_a_caller_that_asks_too_often_is_told_when_to_come_again(tmp_path: Path):
+    """429 with Retry-After, for the one policy; the others are served."""
+    async with serving(tmp_path, Limits(request_burst=2, requests_per_second=0.1)) as hub:
+        answers = [await hub.ask("GET", "/devices/pump") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[2].headers["iothub-errorcode"] == "ThrottlingException"
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 10
+        other = hub.token("registryRead")
+        assert (await hub.ask("GET", "/devices/pump", token=other)).status_code == 200
 
 
 # What is said

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import Header, Request
+from fastapi.concurrency import run_in_threadpool
 
-from vedette.hub.api.refusal import unauthorized
+from vedette.hub.api.refusal import throttled, unauthorized
 from vedette.hub.gateway.auth import MAX_EXPIRY_DIGITS, NOBODY
+from vedette.hub.limits import Bucket, Limits
 from vedette.hub.registry import Policies, Policy, Right
+from vedette.hub.registry.audit import acting_as
+from vedette.hub.registry.policies import RIGHTS
 from vedette.wire.iothub import DialectError, Token
 
 MAX_TOKEN_CHARACTERS = 4_096
@@ -48,12 +52,46 @@ def _covers(resource: str, path: str, host_names: Collection[str]) -> bool:
     return name.lower() in host_names and (not below.strip("/") or asked[: len(wanted)] == wanted)
 
 
-def needs(rights: Right, policies: Policies, host_names: Collection[str]) -> Callable[..., None]:
-    """A dependency: let pass who has one of these rights."""
+class Access:
+    """The way in to the service API of a hub with these names."""
 
-    def check(request: Request, authorization: Annotated[str, Header()] = "") -> None:
-        policy = policy_of(authorization, request.url.path, policies, host_names, time.time())
-        if not policy.rights & rights:
-            raise unauthorized(f"policy {policy.name}: may not do this")
+    def __init__(
+        self,
+        policies: Policies,
+        host_names: Collection[str],
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._policies = policies
+        self._host_names = frozenset(name.lower() for name in host_names)
+        self._buckets = {
+            name: Bucket(limits.requests_per_second, limits.request_burst, time.monotonic())
+            for name in RIGHTS
+        }
 
-    return check
+    def needs(self, rights: Right) -> Callable[..., AsyncIterator[None]]:
+        """A dependency: let pass who has one of these rights; changes are put down to the caller."""
+
+        async def check(
+            request: Request, authorization: Annotated[str, Header()] = ""
+        ) -> AsyncIterator[None]:
+            asked = (authorization, request.url.path, self._policies, self._host_names, time.time())
+            policy = await run_in_threadpool(policy_of, *asked)
+            if not policy.rights & rights:
+                raise unauthorized(f"policy {policy.name}: may not do this")
+            self._pace(policy.name)
+            # Set on the event loop, this holds in the thread that does the work, too.
+            with acting_as(f"policy:{policy.name}@{address_of(request)}"):
+                yield
+
+        return check
+
+    def _pace(self, policy: str) -> None:
+        """Raises Refusal if the policy's holders ask too often."""
+        bucket, now = self._buckets[policy], time.monotonic()
+        if not bucket.take(now):
+            raise throttled(bucket.wait(now))
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else ""

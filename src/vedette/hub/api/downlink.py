@@ -8,13 +8,12 @@ here but `send`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from vedette.hub.api.access import needs
+from vedette.hub.api.access import Access
 from vedette.hub.api.iothub import Body, json, read
 from vedette.hub.api.refusal import Refusal, ServiceRoute, argument
 from vedette.hub.gateway.downlink import MAX_METHOD_BYTES, Answer, CallFailed, NotOnline, TooManyCalls
@@ -63,10 +62,9 @@ class MethodBody(msgspec.Struct, rename="camel"):
     connect_timeout_in_seconds: Annotated[int, msgspec.Meta(ge=0, le=300)] | None = 0
 
 
-def router(registry: Registry, gateway: Gateway, host_names: Collection[str]) -> APIRouter:
+def router(registry: Registry, gateway: Gateway, access: Access) -> APIRouter:
     """The routes that reach devices."""
-    hosts = frozenset(name.lower() for name in host_names)
-    allowed = Depends(needs(Right.SERVICE_CONNECT, registry.policies, hosts))
+    allowed = Depends(access.needs(Right.SERVICE_CONNECT))
     routes = APIRouter(route_class=ServiceRoute, include_in_schema=False, dependencies=[allowed])
 
     @routes.post("/twins/{device_id}/methods")

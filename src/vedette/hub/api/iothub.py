@@ -6,13 +6,13 @@ the registry are plain functions, which FastAPI runs in threads.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from vedette.hub.api.access import needs
+from vedette.hub.api.access import Access
 from vedette.hub.api.documents import (
     BulkItem,
     IdentityBody,
@@ -71,13 +71,12 @@ def bare(if_match: str | None) -> str | None:
     return if_match.strip('"') if if_match else None
 
 
-def router(registry: Registry, host_names: Collection[str]) -> APIRouter:
+def router(registry: Registry, access: Access) -> APIRouter:
     """The routes that need only the registry."""
-    hosts = frozenset(name.lower() for name in host_names)
     routes = APIRouter(route_class=ServiceRoute, include_in_schema=False)
 
     def allows(rights: Right) -> Any:
-        return [Depends(needs(rights, registry.policies, hosts))]
+        return [Depends(access.needs(rights))]
 
     _add_identities(routes, registry.fleet, allows)
     _add_twins(routes, registry.fleet, allows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -18,13 +19,17 @@ log = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
-    """A request that is not served. code: the real service's name of the error."""
+    """A request that is not served. code: the real service's name of the error.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    retry_after: whole seconds after which it may be.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
     def response(self) -> Response:
         """The Node SDK reads code and text from `Message`, the Python SDK the status, people all of it."""
@@ -33,12 +38,21 @@ class Refusal(Exception):
             "ExceptionMessage": f"Tracking ID:{secrets.token_hex(16).upper()}",
         }
         headers = {"iothub-errorcode": self.code}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
         return Response(msgspec.json.encode(body), self.status, headers, "application/json")
 
 
 def unauthorized(reason: str) -> Refusal:
     """The caller has not shown who it is, or may not do this."""
     return Refusal(401, "IotHubUnauthorizedAccess", reason)
+
+
+def throttled(seconds: float) -> Refusal:
+    """The caller asks too often, and may ask again in so many seconds."""
+    wait = max(1, math.ceil(seconds))
+    reason = f"too many requests; try again in {wait} s"
+    return Refusal(429, "ThrottlingException", reason, retry_after=wait)
 
 
 def argument(reason: str) -> Refusal:
