@@ -1,0 +1,69 @@
+"""The posture of devices: what is weak about them, as recommendations that come and go with their cause.
+
+Every assessment is of one thing on one device and either passes or fails. The first failure makes a
+recommendation Active, the next pass makes it Resolved, a further failure Active again; the evidence of the
+latest is kept. Time is that of the device: what arrives late does not undo what was found since.
+
+The secure score of a device is the weight of what passes in percent of the weight of all that was assessed
+(High 10, Medium 5, Low 1); that of the fleet is the mean of its devices.
+
+A family of recommendations is a module here; `_BY_EVENT` says which events tell it something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from sqlalchemy.orm import Session
+
+from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.posture import baseline, configuration, exposure, messages, snapshots
+from vedette.hub.posture.assess import ACTIVE, RESOLVED, Assessment, record
+from vedette.hub.posture.recommendations import (
+    FleetRecommendation,
+    Recommendation,
+    Recommendations,
+    fleet_score,
+)
+
+__all__ = [
+    "ACTIVE",
+    "RESOLVED",
+    "FleetRecommendation",
+    "Posture",
+    "Recommendation",
+    "Recommendations",
+    "fleet_score",
+]
+
+REGISTRY_PERIOD_S = 3600.0
+"""How often identities and twins are looked through."""
+
+_BY_EVENT: dict[str, Callable[[Session, Observed, float], Iterator[Assessment]]] = {
+    "Baseline": baseline.check,
+    "OSBaseline": baseline.check,
+    "ListeningPorts": exposure.ports,
+    "FirewallConfiguration": exposure.firewall,
+    "MessageStatistics": messages.counted,
+}
+"""What each event tells."""
+
+
+class Posture:
+    """Keeps the recommendations: called with the events of each batch, inside the batch's transaction."""
+
+    def __init__(self) -> None:
+        self._looked = float("-inf")
+
+    def __call__(self, session: Session, events: Sequence[Observed], now: float) -> None:
+        """Assess what the events tell, and now and then what the registry tells."""
+        found: list[Assessment] = []
+        for event in events:
+            assess = _BY_EVENT.get(event.name)
+            if assess is not None:
+                found += assess(session, event, now)
+        if now - self._looked >= REGISTRY_PERIOD_S:
+            self._looked = now
+            found += configuration.credentials_and_twins(session, now)
+            snapshots.forget(session, now)
+        record(session, found, now)
