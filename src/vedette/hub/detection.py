@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from vedette.hub.detect.engine import Detection, Worker
-from vedette.hub.detect.rules import load
+from vedette.hub.detect.rulebook import Rulebook
+from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database
 from vedette.hub.posture import Posture
 from vedette.hub.settings import HubState
@@ -17,10 +18,22 @@ def open_detection(state: HubState) -> Detection:
     """Detection over a hub's state. What is wrong with a rule is logged, and the rest run."""
 
     def worker() -> Worker:
-        rules = load(state.rules)
-        for refused in rules.refused:
-            log.warning("rule %s is not used: %s", refused.path, refused.reason)
-        log.info("%d detection rules run", len(rules.running().rules))
-        return Worker(state.lake, Database(state.registry_url), rules, posture=Posture())
+        database = Database(state.registry_url)
+        book = Rulebook(database, state.rules)
+        rules = book.rules()
+        _tell(rules)
+
+        def changed() -> RuleSet | None:
+            if new := book.changed():
+                _tell(new)
+            return new
+
+        return Worker(state.lake, database, rules, posture=Posture(), changed=changed)
 
     return Detection(worker)
+
+
+def _tell(rules: RuleSet) -> None:
+    for refused in rules.refused:
+        log.warning("rule %s is not used: %s", refused.path, refused.reason)
+    log.info("%d detection rules run", len(rules.running().rules))

@@ -70,6 +70,7 @@ class Worker:
     """Judges what was committed. For one thread.
 
     posture: makes recommendations of the same batches. up_since: when the hub began to listen, Unix seconds.
+    changed: other rules to go on with, None while they are the same.
     """
 
     def __init__(
@@ -80,20 +81,23 @@ class Worker:
         *,
         posture: Posture | None = None,
         up_since: float | None = None,
+        changed: Callable[[], RuleSet | None] = lambda: None,
     ) -> None:
         self.state = Judged()
-        running = rules.running()
         self._name = f"worker-{uuid.uuid4().hex[:12]}"
         self._changes = Changes(lake)
         self._database = database
-        self._judge = Judge(running.selections.values())
-        self._correlator = Correlator(running)
+        self._judge, self._correlator = _bench(rules)
+        self._changed = changed
         self._posture = posture
         self._up_since = time.time() if up_since is None else up_since
         self._ticked = self._forgot = float("-inf")
 
     def step(self, now: float) -> bool:
         """Judge the next batch; True if there is more to do at once. Raises what disk and database raise."""
+        if rules := self._changed():
+            self._judge.close()
+            self._judge, self._correlator = _bench(rules)
         position = self._begin(now)
         if position is None:
             return False
@@ -173,6 +177,12 @@ class Worker:
         self.state.matches += matches
         self.state.alerts += raised
         self.state.version = batch.position.version
+
+
+def _bench(rules: RuleSet) -> tuple[Judge, Correlator]:
+    """What judges by these rules. All that it remembers of past events is in the database."""
+    running = rules.running()
+    return Judge(running.selections.values()), Correlator(running)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from vedette.hub.detect import alerts
@@ -20,11 +20,19 @@ SHOWN = 1_000
 """Alerts of one trial that are returned; more than a rule worth having makes in a month."""
 
 
-def replay(lake: Path, rules: RuleSet, since: float) -> tuple[int, Sequence[Alert]]:
-    """How many events came since a time (Unix seconds), and the alerts that the rules make of them."""
+def replay(
+    lake: Path,
+    rules: RuleSet,
+    since: float,
+    heard: Callable[[int, float], None] = lambda events, until: None,
+) -> tuple[int, Sequence[Alert]]:
+    """How many events came since a time (Unix seconds), and the alerts that the rules make of them.
+
+    heard: told after each batch how many events that were, and up to which time; what it raises ends it.
+    """
     changes, position, events = Changes(lake), Position(BY_TIME, since), 0
-    judge, correlator = Judge(rules.selections.values()), Correlator(rules)
-    with scratch() as database:
+    correlator = Correlator(rules)
+    with scratch() as database, closing(Judge(rules.selections.values())) as judge:
         devices: set[str] = set()
         while position.version == BY_TIME:
             batch = changes.after(position)
@@ -37,7 +45,7 @@ def replay(lake: Path, rules: RuleSet, since: float) -> tuple[int, Sequence[Aler
                 now = position.watermark
                 findings = correlator.take(session, matches, now=now, fresh_after=0.0)
                 alerts.record(session, findings + correlator.due(session, now, since), now)
-        judge.close()
+            heard(events, now)
         return events, Alerts(database).list(limit=SHOWN)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -174,18 +175,24 @@ def seconds(text: str) -> int:
     return span
 
 
-def load(*places: Path, built_in: bool = True) -> RuleSet:
-    """The built-in rules and those of files and directories; a later file replaces an earlier by `id`.
+def load(*places: Path, built_in: bool = True, texts: Mapping[str, str] | None = None) -> RuleSet:
+    """The built-in rules and those of files and directories; a later one replaces an earlier by `id`.
 
-    A place that does not exist is passed over: an owner need not have rules.
+    A place that does not exist is passed over: an owner need not have rules. texts: the content of files that
+    are kept elsewhere, by what stands for their path; they come last.
     """
     documents: list[_Document] = []
     refused: list[Refused] = []
-    for path in _files([BUILT_IN, *places] if built_in else places, refused):
+    sources: list[tuple[str, Callable[[], str]]] = [
+        (str(path), partial(_text, path))
+        for path in _files([BUILT_IN, *places] if built_in else places, refused)
+    ]
+    sources += [(name, partial(str, text)) for name, text in (texts or {}).items()]
+    for path, text_of in sources:
         try:
-            read = _read(path)
+            read = _read(path, text_of())
         except (RuleError, Unsupported) as error:
-            refused.append(Refused(str(path), str(error)))
+            refused.append(Refused(path, str(error)))
             continue
         ids = {document.id for document in read if document.id}
         replaced = {document.path for document in documents if document.id in ids}
@@ -220,19 +227,27 @@ class _Document(NamedTuple):
     generate: bool
 
 
-def _read(path: Path) -> list[_Document]:
+def _text(path: Path) -> str:
+    """What a file holds. Raises RuleError."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise RuleError(f"larger than {MAX_FILE_BYTES} bytes")
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuleError(" ".join(str(error).split())) from None
+
+
+def _read(path: str, text: str) -> list[_Document]:
     """The documents of a file. Raises RuleError, Unsupported."""
     import yaml
 
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise RuleError(f"larger than {MAX_FILE_BYTES} bytes")
-        documents = [d for d in yaml.load_all(path.read_text(), yaml.CSafeLoader) if d is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        documents = [d for d in yaml.load_all(text, yaml.CSafeLoader) if d is not None]
+    except yaml.YAMLError as error:
         raise RuleError(" ".join(str(error).split())) from None
     if not documents:
         raise RuleError("the file holds no rule")
-    return [_document(str(path), index, document) for index, document in enumerate(documents)]
+    return [_document(path, index, document) for index, document in enumerate(documents)]
 
 
 def _document(path: str, index: int, document: Any) -> _Document:

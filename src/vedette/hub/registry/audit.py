@@ -45,6 +45,10 @@ _WATCHED: dict[str, dict[str, bool]] = {
     "enrollments": {"enabled": True, **_KEYS},
     "users": {"role": True, "digest": False},
     "tokens": {},
+    "own_rules": {"text": False},
+    "rule_switches": {"enabled": True},
+    "suppressions": {},
+    "device_groups": {"condition": True},
 }
 """Table → columns whose change is told of, and whether with the value. Of these tables it is told, too, when
 a row comes or goes; twins and profiles do so with their identity."""
