@@ -39,12 +39,12 @@ def check_certificate(
     if profile.authentication == "selfSigned":
         proven = _has_thumbprint(own, (profile.primary_thumbprint, profile.secondary_thumbprint))
     elif profile.authentication == "certificateAuthority":
-        proven = _names(own, device.identity.device_id) and _leads(chain, authorities, now)
+        proven = names(own, device.identity.device_id) and leads(chain, authorities, now)
     else:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: the identity has a key")
     if not proven:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: not the identity's")
-    if not _current(own, now):
+    if not current(own, now):
         raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: expired")
     if not device.enabled:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "identity: disabled")
@@ -63,13 +63,13 @@ def _has_thumbprint(certificate: x509.Certificate, registered: Sequence[str]) ->
     return any(matches)
 
 
-def _names(certificate: x509.Certificate, device_id: str) -> bool:
-    """True if the common name is the device's id."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return [name.value for name in names] == [device_id]
+def names(certificate: x509.Certificate, wanted: str) -> bool:
+    """True if the common name is this id: a device's, or a registration's."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return [name.value for name in found] == [wanted]
 
 
-def _leads(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate], now: datetime) -> bool:
+def leads(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate], now: datetime) -> bool:
     """True if each certificate was issued by the next that fits, up to a registered authority."""
     certificate, others = chain[0], list(chain[1:])
     for _ in range(MAX_DEPTH):
@@ -89,8 +89,9 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate, now: dateti
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
         return False
-    return constraints.ca and _current(issuer, now)
+    return constraints.ca and current(issuer, now)
 
 
-def _current(certificate: x509.Certificate, now: datetime) -> bool:
+def current(certificate: x509.Certificate, now: datetime) -> bool:
+    """True if a certificate is neither expired nor for later."""
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc

@@ -357,7 +357,7 @@ class Gateway:
             return
         link.peer = f"{link.peer} {printable(connect.client_id)}"
         if applies(connect):
-            await Provisioning(self, link, self._host, read_applicant(connect)).run()
+            await Provisioning(self, link, self._host, read_applicant(connect, link.certificates)).run()
             return
         claim = read_claim(connect, self._host_names)
         known = await self._load(claim)

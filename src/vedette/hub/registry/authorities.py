@@ -51,7 +51,7 @@ class Authorities:
         """Let in devices of an authority. Raises AlreadyExists, ValueError."""
         if not valid_id(name):
             raise ValueError("name: is empty, too long or holds a character that ids may not")
-        certificate = _authority(pem)
+        certificate = authority_of(pem)
         text = certificate.public_bytes(serialization.Encoding.PEM).decode()
         with self._write.begin() as session:
             if session.get(AuthorityRow, name):
@@ -78,7 +78,7 @@ class Authorities:
             session.delete(row)
 
 
-def _authority(pem: bytes) -> x509.Certificate:
+def authority_of(pem: bytes) -> x509.Certificate:
     """The certificate, if it is an authority's. Raises ValueError."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)

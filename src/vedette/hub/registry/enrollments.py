@@ -1,6 +1,7 @@
 """Enrollments: which devices may register themselves, singly or as a group, and what they become.
 
-A device of a group with a symmetric key proves that it knows base64(HMAC-SHA256(group key, registration id)).
+A device of a group with a symmetric key proves that it knows base64(HMAC-SHA256(group key, registration id));
+one of a group with certificates, that the group's authority issued its own.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from sqlalchemy import ForeignKeyConstraint, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship, sessionmaker
 
+from vedette.hub.registry.authorities import authority_of
 from vedette.hub.registry.profiles import MAX_TAGS_BYTES
 from vedette.hub.registry.records import AlreadyExists, RegistryError
 from vedette.hub.registry.rows import checked_key, new_etag, new_key
@@ -23,6 +27,10 @@ from vedette.wire.iothub import valid_id
 
 MAX_ENROLLMENTS = 1_000
 """Of one listing."""
+
+
+MAX_CERTIFICATES = 2
+"""Of one enrollment, as in the real service: one in use, and the next."""
 
 
 class UnknownEnrollment(RegistryError):
@@ -47,6 +55,25 @@ class EnrollmentRow(Base):
     desired: Mapped[str] = mapped_column(default="{}")
     etag: Mapped[str]
     created: Mapped[float]
+    certificates: Mapped[list[EnrollmentCertificateRow]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="EnrollmentCertificateRow.position"
+    )
+
+
+class EnrollmentCertificateRow(Base):
+    """A certificate instead of keys, as PEM text. position: 0, 1."""
+
+    __tablename__ = "enrollment_certificates"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["grouped", "name"], ["enrollments.grouped", "enrollments.name"], ondelete="CASCADE"
+        ),
+    )
+
+    grouped: Mapped[bool] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    certificate: Mapped[str]
 
 
 class RegistrationRow(Base):
@@ -62,7 +89,11 @@ class RegistrationRow(Base):
 
 
 class Enrollment(msgspec.Struct, frozen=True):
-    """See EnrollmentRow. Its repr hides the keys."""
+    """See EnrollmentRow. Its repr hides the keys.
+
+    certificates: PEM, one or two: the device's own, or those of the authorities that issue a group's. With
+    them there are no keys.
+    """
 
     name: str
     grouped: bool
@@ -72,6 +103,7 @@ class Enrollment(msgspec.Struct, frozen=True):
     enabled: bool = True
     tags: dict[str, Any] = {}
     desired: dict[str, Any] = {}
+    certificates: tuple[str, ...] = ()
 
     def device_keys(self, registration_id: str) -> tuple[str, str]:
         """The keys that a device with this registration id has to know."""
@@ -107,17 +139,23 @@ class Enrollments:
             raise ValueError("enrollment: an id is empty, too long or holds a character that ids may not")
         if wanted.grouped and wanted.device_id:
             raise ValueError("enrollment: a group has no device id")
+        certificates = _checked_certificates(wanted)
+        primary, secondary = ("", "") if certificates else _keys(wanted)
         row = EnrollmentRow(
             grouped=wanted.grouped,
             name=wanted.name,
-            primary_key=checked_key(wanted.primary_key or new_key()),
-            secondary_key=checked_key(wanted.secondary_key or new_key()),
+            primary_key=primary,
+            secondary_key=secondary,
             device_id=wanted.device_id,
             enabled=wanted.enabled,
             tags=encode_section(checked(wanted.tags, MAX_TAGS_BYTES), MAX_TAGS_BYTES),
             desired=encode_section(checked(wanted.desired)),
             etag=new_etag(),
             created=time.time(),
+            certificates=[
+                EnrollmentCertificateRow(position=position, certificate=pem)
+                for position, pem in enumerate(certificates)
+            ],
         )
         with self._write.begin() as session:
             if session.get(EnrollmentRow, (wanted.grouped, wanted.name)):
@@ -175,6 +213,31 @@ class Enrollments:
             session.execute(delete(RegistrationRow).where(RegistrationRow.registration_id == registration_id))
 
 
+def _keys(wanted: Enrollment) -> tuple[str, str]:
+    """Its own, or new ones. Raises ValueError."""
+    return checked_key(wanted.primary_key or new_key()), checked_key(wanted.secondary_key or new_key())
+
+
+def _checked_certificates(wanted: Enrollment) -> list[str]:
+    """Each one's PEM text and nothing else. Raises ValueError."""
+    if not wanted.certificates:
+        return []
+    if wanted.primary_key or wanted.secondary_key:
+        raise ValueError("enrollment: has either keys or certificates")
+    if len(wanted.certificates) > MAX_CERTIFICATES:
+        raise ValueError(f"certificates: {MAX_CERTIFICATES} are allowed")
+    read = authority_of if wanted.grouped else _certificate
+    found = [read(pem.encode()) for pem in wanted.certificates]
+    return [one.public_bytes(serialization.Encoding.PEM).decode() for one in found]
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise ValueError("certificate: not the PEM text of one") from None
+
+
 def _row(session: Session, name: str, *, grouped: bool) -> EnrollmentRow:
     row = session.get(EnrollmentRow, (grouped, name))
     if row is None:
@@ -192,6 +255,7 @@ def _enrollment(row: EnrollmentRow) -> Enrollment:
         row.enabled,
         msgspec.json.decode(row.tags),
         msgspec.json.decode(row.desired),
+        tuple(one.certificate for one in row.certificates),
     )
 
 

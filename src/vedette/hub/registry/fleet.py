@@ -175,16 +175,19 @@ class Fleet:
                 announce(session, [identity])
             return _entry(session, identity)
 
-    def rekey(self, identity: Identity, keys: tuple[str, str]) -> None:
-        """Have an identity authenticate by these keys; nothing else of it changes. Raises UnknownIdentity."""
+    def rekey(self, draft: Draft) -> None:
+        """Have an identity prove itself as drafted; nothing else of it changes. Raises UnknownIdentity."""
         with self._write.begin() as session:
-            row = identity_row(session, identity)
-            profile = profile_row(session, identity)
-            if (row.primary_key, row.secondary_key, profile.authentication) == (*keys, "sas"):
-                return
-            row.primary_key, row.secondary_key = map(checked_key, keys)
-            row.etag, profile.authentication = new_etag(), "sas"
-            announce(session, [identity])
+            row = identity_row(session, draft.identity)
+            before = _credentials(session, row)
+            if draft.keys:
+                row.primary_key, row.secondary_key = map(checked_key, draft.keys)
+            profile = profile_row(session, draft.identity)
+            profile.authentication = draft.authentication
+            profile.primary_thumbprint, profile.secondary_thumbprint = draft.thumbprints
+            if before != _credentials(session, row):
+                row.etag = new_etag()
+                announce(session, [draft.identity])
 
     def delete(self, identity: Identity, if_match: str | None = None) -> None:
         """Forget an identity; of a device also its modules. Raises UnknownIdentity, Outdated."""

@@ -114,20 +114,24 @@ class Registry:
             session.add(TwinRow(device_id=identity.device_id, module_id=identity.module_id))
             return device_of(row)
 
-    def enrol(self, enrollment: Enrollment, registration_id: str) -> Registration:
+    def enrol(self, enrollment: Enrollment, registration_id: str, thumbprint: str = "") -> Registration:
         """Make the device that an enrollment is for; one that is there gets the keys and keeps its twin.
 
+        thumbprint: of the certificate that it showed, and will have to show from now on, if it has no key.
         Raises AlreadyExists if it did not come by registration: a group's key is no key to others' devices.
         """
         identity = Identity(enrollment.device_id or registration_id)
-        keys = enrollment.device_keys(registration_id)
+        if thumbprint:
+            draft = Draft(identity, authentication="selfSigned", thumbprints=(thumbprint, ""))
+        else:
+            draft = Draft(identity, enrollment.device_keys(registration_id))
         first = TwinChange(enrollment.tags or None, enrollment.desired or None)
         try:
-            self.fleet.create(Draft(identity, keys), first)
+            self.fleet.create(draft, first)
         except AlreadyExists:
             if enrollment.grouped and self.enrollments.registration(registration_id) is None:
                 raise
-            self.fleet.rekey(identity, keys)
+            self.fleet.rekey(draft)
         return self.enrollments.registered(registration_id, identity.device_id)
 
     def get(self, identity: Identity) -> Device | None:
