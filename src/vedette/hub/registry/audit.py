@@ -68,13 +68,18 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def acting_as(actor: str) -> Iterator[None]:
+def acting_as(who: str) -> Iterator[None]:
     """Put down the changes that are made within to somebody, as in `token:backup` or `policy:service`."""
-    token = _actor.set(actor)
+    token = _actor.set(who)
     try:
         yield
     finally:
         _actor.reset(token)
+
+
+def actor() -> str:
+    """Whom changes are put down to at the moment."""
+    return _actor.get()
 
 
 def watch(maker: sessionmaker[Session]) -> None:
@@ -147,7 +152,7 @@ def _write(session: Session, action: str, subject: str, detail: dict[str, Any]) 
     session.add(
         AuditRow(
             time=time.time(),
-            actor=_actor.get(),
+            actor=actor(),
             action=action,
             subject=subject,
             detail=msgspec.json.encode(detail).decode(),

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
+from vedette.hub.registry import history
 from vedette.hub.registry.audit import watch
 from vedette.hub.registry.authorities import Authorities
 from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registration
@@ -77,6 +78,7 @@ class Registry:
         self._write = sessionmaker(self._engine.execution_options(**{BEGIN: WRITE}))
         self._shared = sessionmaker(self._engine.execution_options(**{BEGIN: SHARED}))
         watch(self._write)
+        history.watch(self._write)
         self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
         self.messages = Messages(self._read, self._write, self._shared)
