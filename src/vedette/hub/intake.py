@@ -45,6 +45,9 @@ CLOSE_S = 10.0
 """How long a stopping hub waits for what has been submitted. Only a disk that fails takes so long; the
 devices still have those messages."""
 
+BY_HUB = frozenset({"HubOperation"})
+NOT_THE_HUB = "payload_type: is an event that only the hub makes"
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -52,13 +55,14 @@ class Inbound(msgspec.Struct, frozen=True):
     """A device-to-cloud message as the gateway received it.
 
     properties: the decoded property bag of its topic (`$.mid`, `$.ifid`, `mti`, …).
-    received: Unix seconds.
+    received: Unix seconds. by_hub: the hub itself made it.
     """
 
     identity: Identity
     properties: dict[str, str]
     body: bytes
     received: float
+    by_hub: bool = False
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -100,6 +104,9 @@ def rows_of(inbound: Inbound, mid: str) -> Rows:
     unreadable = list(decoded.unreadable)
     events: list[RawEvent] = []
     for reading in decoded.readings:
+        if reading.name in BY_HUB and not inbound.by_hub:
+            unreadable.append(Unreadable(reading.index, NOT_THE_HUB, inbound.body))
+            continue
         try:
             events.append(_raw_event(inbound, mid, decoded, reading))
         except RecursionError:  # parsed within the limit, and our own call stack is deeper
@@ -208,8 +215,10 @@ class Intake:
         def opened() -> tuple[TableWriter, TableWriter]:
             for table in (RAW_EVENTS, DEAD_LETTERS):
                 open_table(self._lake, table)
+            writers = TableWriter(self._lake, RAW_EVENTS), TableWriter(self._lake, DEAD_LETTERS)
+            # After the writers: what others commit from here on, these look into.
             self._seen = recall(self._lake, datetime.now(UTC).date())
-            return TableWriter(self._lake, RAW_EVENTS), TableWriter(self._lake, DEAD_LETTERS)
+            return writers
 
         events, dead = await loop.run_in_executor(self._thread, opened)
         self._events = GroupCommit(events, self._thread)
@@ -254,9 +263,11 @@ class Intake:
                 await self._bury(rows.dead)
             if rows.events:
                 size = len(inbound.body) + ROW_BYTES * len(rows.events)
-                await self._events.put(rows.events, size)
-                self.counters.events += len(rows.events)
-                self.tail.publish(rows.events)
+                if await self._events.put(rows.events, size):
+                    self.counters.events += len(rows.events)
+                    self.tail.publish(rows.events)
+                else:
+                    self.counters.duplicates += 1
             self._seen.add(key)
         finally:
             del self._arriving[key]
@@ -265,9 +276,9 @@ class Intake:
         """Store a dead letter once, even if the message's readable events failed to be stored after it."""
         key = key_of(dead.DeviceId, dead.ModuleId, dead.MessageId, UNREADABLE)
         if key not in self._seen:
-            await self._dead.put([dead], len(dead.Body) + ROW_BYTES)
+            stored = await self._dead.put([dead], len(dead.Body) + ROW_BYTES)
+            self.counters.dead_letters += stored
             self._seen.add(key)
-            self.counters.dead_letters += 1
             log.debug("dead letter of %s/%s: %s", dead.DeviceId, dead.ModuleId, dead.Reason)
 
 

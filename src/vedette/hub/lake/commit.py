@@ -31,7 +31,8 @@ from deltalake.transaction import AddAction
 
 from vedette.hub.lake import durable
 from vedette.hub.lake.errors import CommitFailed, CommitInDoubt, reason
-from vedette.hub.lake.tables import PARTITION, DeadLetter, RawEvent, Table, arrow_schema, open_table
+from vedette.hub.lake.others import Others, Row, message_key
+from vedette.hub.lake.tables import PARTITION, Table, arrow_schema, open_table
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,14 @@ about 1 KB while it waits, so there are 50 MB of ordinary ones, twice while a ba
 SETTLE_RETRY_S = 1.0
 """Pause between attempts to find out what became of a commit in doubt."""
 
-ATTEMPTS = 5
-"""Tries of one append. delta-rs takes no append for blind: one that meets retention dropping a day between
-its reading of the log and its commit is refused as a conflict, and succeeds on the log as it is then."""
+ATTEMPTS = 50
+"""Tries of one append: each that fails means that another process's commit, or maintenance's, succeeded."""
 
 COMPRESSION = "zstd"
 """At level 1: half of snappy's size (10,000 process events: 485 KB against 1,005) in 21 ms instead of 19."""
 
 STORAGE_ERRORS = (OSError, DeltaError, pa.ArrowException)
 """What a full or broken disk raises through the libraries."""
-
-Row = RawEvent | DeadLetter
 
 HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """Log clean-up is maintenance's: it may take long, and a commit must not."""
@@ -79,11 +77,12 @@ def new_file(root: Path, day: str) -> str:
     return f"{directory.name}/part-{uuid.uuid4()}.parquet"
 
 
-class _Doubt(NamedTuple):
-    """A commit that has been asked for and not confirmed."""
+class _Staged(NamedTuple):
+    """A batch in data files whose commit is not confirmed. stored: keys of messages left out of it."""
 
-    sequence: int
+    stored: frozenset[bytes]
     files: list[str]
+    adds: list[AddAction]
 
 
 class TableWriter:
@@ -91,6 +90,9 @@ class TableWriter:
 
     Every commit carries (writer, sequence number) in the log, so that after a failure in the middle the log
     itself tells whether the rows are in it, even after compaction has moved them to another file.
+
+    A commit succeeds only as the entry next to those that `Others` has looked into, so of two processes that
+    store one message at the same time the second finds the first's, and leaves it out.
     """
 
     def __init__(self, lake: Path, table: Table) -> None:
@@ -101,51 +103,69 @@ class TableWriter:
         self._writer = f"vedette-{uuid.uuid4().hex}"
         self._sequence = 0
         self._sync_failed = False
-        self._doubt: _Doubt | None = None
+        self._others = Others(self.root, self._synced)
+        self._staged: _Staged | None = None
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Store rows durably. Raises CommitFailed, or CommitInDoubt: then only `settle` may follow."""
-        assert self._doubt is None, "settle first"
-        files: list[str] = []
-        try:
-            adds = [self._write(group, files) for group in _by_day(rows)]
-        except STORAGE_ERRORS as error:
-            self._discard(files)
-            raise CommitFailed(reason(error)) from error
+    def append(self, rows: Sequence[Row]) -> frozenset[bytes]:
+        """Store rows durably, but for those of messages that others have stored; returns these' keys.
+
+        Raises CommitFailed, or CommitInDoubt: then only `settle` may follow.
+        """
+        assert self._staged is None, "settle first"
         self._sequence += 1
-        self._doubt = _Doubt(self._sequence, files)
         for attempt in range(1, ATTEMPTS + 1):
+            staged = self._stage(rows)
             try:
-                self._commit(adds)
-                self._table.update_incremental()
-                self._sync()
+                self._commit(staged.adds)
                 break
             except STORAGE_ERRORS as error:
                 log.debug("commit to %s failed: %s", self.root, reason(error))
-                if self._reread():
+                if self._reread(anew=not isinstance(error, CommitFailedError)):
                     break
-                if attempt == ATTEMPTS or not isinstance(error, CommitFailedError):
+                overtaken = self._table.version() > self._others.version
+                if attempt == ATTEMPTS or not overtaken:
                     self._withdraw()
                     raise CommitFailed(reason(error)) from error
-        self._doubt = None
+        self._staged = None
+        return staged.stored
 
-    def settle(self) -> bool:
-        """Whether the commit in doubt is in the table; it is durable then, and withdrawn otherwise.
+    def settle(self) -> frozenset[bytes]:
+        """What `append` would have returned, if the commit in doubt is in the table; it is durable then.
 
-        Raises CommitInDoubt while that cannot be told.
+        Raises CommitFailed if it is not, CommitInDoubt while that cannot be told.
         """
-        stored = self._reread()
-        if not stored:
+        assert self._staged is not None, "nothing is in doubt"
+        stored = self._staged.stored
+        if not self._reread():
             self._withdraw()
-        self._doubt = None
+            raise CommitFailed("the log does not hold the commit")
+        self._staged = None
         return stored
 
-    def _reread(self) -> bool:
-        """Open the table anew; whether it holds, durably, the commit in doubt. Raises CommitInDoubt."""
-        assert self._doubt is not None, "nothing is in doubt"
+    def _stage(self, rows: Sequence[Row]) -> _Staged:
+        """Write what no other process has stored, unless that is what is staged. Raises CommitFailed."""
         try:
-            self._table = DeltaTable(self.root)
-            stored = (self._table.transaction_version(self._writer) or 0) >= self._doubt.sequence
+            self._others.read(self._table.version())
+            stored = self._others.stored(rows)
+            if self._staged is None or self._staged.stored != stored:
+                self._withdraw()
+                self._staged = _Staged(stored, [], [])
+                fresh = [row for row in rows if message_key(row) not in stored] if stored else rows
+                for group in _by_day(fresh):
+                    self._staged.adds.append(self._write(group, self._staged.files))
+        except STORAGE_ERRORS as error:
+            self._withdraw()
+            raise CommitFailed(reason(error)) from error
+        return self._staged
+
+    def _reread(self, *, anew: bool = True) -> bool:
+        """Read the log again; whether it holds, durably, the commit in doubt. Raises CommitInDoubt."""
+        try:
+            if anew:
+                self._table = DeltaTable(self.root)
+            else:
+                self._table.update_incremental()
+            stored = (self._table.transaction_version(self._writer) or 0) >= self._sequence
             if stored:
                 self._sync()
         except STORAGE_ERRORS as error:
@@ -153,9 +173,9 @@ class TableWriter:
         return stored
 
     def _withdraw(self) -> None:
-        assert self._doubt is not None, "nothing is in doubt"
-        self._discard(self._doubt.files)
-        self._doubt = None
+        if self._staged is not None:
+            self._discard(self._staged.files)
+            self._staged = None
 
     def _write(self, rows: Sequence[Row], files: list[str]) -> AddAction:
         """One sorted parquet file with the rows of one day, synced."""
@@ -172,15 +192,20 @@ class TableWriter:
         return add_action(self.root, name, len(rows), day)
 
     def _commit(self, adds: Sequence[AddAction]) -> None:
-        marker = Transaction(self._writer, self._sequence)
-        self._table.create_write_transaction(
-            [*adds],
-            "append",
-            self._schema,
-            PARTITION,
-            commit_properties=CommitProperties(app_transactions=[marker]),
-            post_commithook_properties=HOOKS,
-        )
+        """Make the files part of the table, as the next entry of the log as we know it, and sync the log."""
+        if adds:
+            marker = Transaction(self._writer, self._sequence)
+            self._table.create_write_transaction(
+                [*adds],
+                "append",
+                self._schema,
+                PARTITION,
+                commit_properties=CommitProperties(app_transactions=[marker], max_commit_retries=0),
+                post_commithook_properties=HOOKS,
+            )
+            self._others.version += 1  # our own entry
+            self._table.update_incremental()
+        self._sync()
 
     def _sync(self) -> None:
         """Force the log to disk up to the table's version."""
@@ -221,7 +246,7 @@ class _Batch:
         self.rows: list[Row] = []
         self.bytes = 0
         self.since = time.monotonic()
-        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stored: asyncio.Future[frozenset[bytes]] = asyncio.get_running_loop().create_future()
 
     def fits(self, rows: int, size: int) -> bool:
         return not self.rows or (len(self.rows) + rows <= PENDING_ROWS and self.bytes + size <= PENDING_BYTES)
@@ -240,8 +265,11 @@ class GroupCommit:
         self._closing = False
         self._task = asyncio.create_task(self._run(), name=f"commit {writer.root.name}")
 
-    async def put(self, rows: Sequence[Row], size: int) -> None:
-        """Return when `rows`, about `size` bytes, are durable. Waits for room first. Raises CommitFailed."""
+    async def put(self, rows: Sequence[Row], size: int) -> bool:
+        """Return when a message's `rows`, about `size` bytes, are durable: False if others had stored them.
+
+        Waits for room first. Raises CommitFailed.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: self._closing or self._batch.fits(len(rows), size))
             if self._closing:
@@ -252,7 +280,8 @@ class GroupCommit:
             batch.rows += rows
             batch.bytes += size
             self._changed.notify_all()
-        await asyncio.shield(batch.stored)
+        stored = await asyncio.shield(batch.stored)
+        return not stored or message_key(rows[0]) not in stored
 
     async def close(self) -> None:
         """Store what waits, then stop."""
@@ -279,7 +308,7 @@ class GroupCommit:
         """Commit a batch and tell its owners. No error may end the task: the next batch tries again."""
         began = time.monotonic()
         try:
-            await self._append(batch.rows)
+            stored = await self._append(batch.rows)
         except Exception as error:  # noqa: BLE001 - handed to every owner
             self._failed(error)
             batch.stored.set_exception(error)
@@ -291,21 +320,18 @@ class GroupCommit:
         self.state.commits += 1
         self.state.rows += len(batch.rows)
         self.state.last_seconds = time.monotonic() - began
-        batch.stored.set_result(None)
+        batch.stored.set_result(stored)
 
-    async def _append(self, rows: Sequence[Row]) -> None:
+    async def _append(self, rows: Sequence[Row]) -> frozenset[bytes]:
         """Append; while its outcome is in doubt, owners are neither told nor is anything else begun."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._writer.append, rows)
-            return
+            return await loop.run_in_executor(self._thread, self._writer.append, rows)
         except CommitInDoubt as error:
             self._failed(error)
         while True:
             try:
-                if await loop.run_in_executor(self._thread, self._writer.settle):
-                    return
-                raise CommitFailed(self.state.failing)
+                return await loop.run_in_executor(self._thread, self._writer.settle)
             except CommitInDoubt as error:
                 if self._closing:
                     raise CommitFailed(f"in doubt when the hub stopped: {error}") from error

@@ -28,6 +28,10 @@ UNREADABLE = b"dead letter"
 """Mixed into the key of a dead letter: a message may have both, and they are stored by two commits."""
 
 
+COLUMNS = ("DeviceId", "ModuleId", "MessageId")
+"""What tells messages apart, in every table."""
+
+
 def key_of(device: str, module: str, message_id: str, kind: bytes = b"") -> bytes:
     """What stands for a message in the index: 16 bytes, equal for equal messages only (2⁻¹²⁸)."""
     text = "\0".join((device, module, message_id))
@@ -62,12 +66,12 @@ def recall(lake: Path, today: date, capacity: int = REMEMBERED) -> Seen:
         (DEAD_LETTERS, b"", "EventIndex < 0"),
         (DEAD_LETTERS, UNREADABLE, "true"),
     ):
-        for device, module, message in _messages(table.path(lake), today, where, capacity):
+        for device, module, message in recent(table.path(lake), today, where, limit=capacity):
             seen.add(key_of(device, module, message, kind))
     return seen
 
 
-def _messages(table: Path, today: date, where: str, limit: int) -> list[tuple[str, str, str]]:
+def recent(table: Path, today: date, where: str = "true", *, limit: int) -> list[tuple[str, str, str]]:
     """(device, module, message id) of the newest messages of a table, oldest first."""
     import duckdb
     from deltalake import DeltaTable
@@ -78,7 +82,7 @@ def _messages(table: Path, today: date, where: str, limit: int) -> list[tuple[st
         return []
     with duckdb.connect() as connection:
         rows = connection.execute(
-            "SELECT DeviceId, ModuleId, MessageId "  # noqa: S608 - `where` is ours
+            f"SELECT {', '.join(COLUMNS)} "  # noqa: S608 - `where` is ours
             "FROM read_parquet($files, hive_partitioning = false) "
             f"WHERE {where} GROUP BY ALL ORDER BY max(TimeGenerated) DESC LIMIT $limit",
             {"files": files, "limit": limit},
