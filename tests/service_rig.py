@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from gateway_rig import HOST, ROOMY, Rig, pki, running
-from vedette.hub.api import downlink, iothub, service
+from vedette.hub.api import downlink, iothub, provisioning, service
 from vedette.hub.api.access import Access
 from vedette.hub.gateway import websocket
 from vedette.hub.https import Https
@@ -29,6 +29,7 @@ class ServiceRig:
         access = Access(rig.registry.policies, [HOST], rig.limits)
         application.include_router(iothub.router(rig.registry, access))
         application.include_router(downlink.router(rig.registry, rig.gateway, access))
+        application.include_router(provisioning.router(rig.registry, HOST))
         application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
         self.https = Https(application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key)
         self.client: httpx.AsyncClient

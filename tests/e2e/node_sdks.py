@@ -10,7 +10,11 @@ from pathlib import Path
 
 from sdk_venv import CannotInstall
 
-REQUIREMENTS = ("azure-iothub@1.16.6", "azure-iot-device@1.18.4", "azure-iot-device-mqtt@1.16.4")
+REQUIREMENTS = (
+    *("azure-iothub@1.16.6", "azure-iot-device@1.18.4", "azure-iot-device-mqtt@1.16.4"),
+    *("azure-iot-provisioning-device@1.9.1", "azure-iot-provisioning-device-http@1.9.1"),
+    "azure-iot-security-symmetric-key@1.8.2",
+)
 HOME = Path(__file__).parents[2] / ".venv-sdk-node"
 
 

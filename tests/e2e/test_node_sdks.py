@@ -4,13 +4,16 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from node_sdks import modules
 from sdk_venv import CannotInstall
 
-from gateway_rig import pki
+from gateway_rig import HOST, pki
 from service_rig import serving
+from vedette.hub.registry.enrollments import Enrollment
+from vedette.wire.iothub import Identity
 
 PATIENCE_S = 60.0
 
@@ -58,3 +61,28 @@ async def test_a_device_lives_its_life(tmp_path: Path, node_modules: Path):
                 "deleted": "DeviceNotFoundError",
             }
         assert [inbound.body for inbound in hub.rig.sink.received] == [b'{"n":1}'] * 2
+
+
+async def test_a_device_registers_over_https(tmp_path: Path, node_modules: Path):
+    """With its own key; with another's it is unauthorized, and nothing is made."""
+    async with serving(tmp_path) as hub:
+        own = hub.registry.enrollments.add(Enrollment("serial-1", grouped=False, device_id="pump-north"))
+
+        async def register(registration_id: str, key: str) -> Any:
+            process = await asyncio.create_subprocess_exec(
+                *("node", Path(__file__).parent / "node_register.js"),
+                *(HOST, str(hub.https.port), "0ne1", registration_id, key),
+                env=os.environ | {"NODE_PATH": str(node_modules), "NODE_EXTRA_CA_CERTS": pki().ca},
+                stdout=asyncio.subprocess.PIPE,
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                out, _ = await process.communicate()
+            return json.loads(out)
+
+        assert await register("serial-1", own.secondary_key) == {
+            "status": "assigned",
+            "device": "pump-north",
+            "hub": HOST,
+        }
+        assert await register("serial-2", own.primary_key) == {"error": "UnauthorizedError"}
+        assert hub.registry.get(Identity("serial-2")) is None

@@ -9,7 +9,7 @@ import signal
 import uvloop
 
 from vedette.hub import console
-from vedette.hub.api import downlink, iothub, metrics, service, v1
+from vedette.hub.api import downlink, iothub, metrics, provisioning, service, v1
 from vedette.hub.api.access import Access
 from vedette.hub.api.v1_events import Queries
 from vedette.hub.detection import open_detection
@@ -55,6 +55,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     access = Access(registry.policies, settings.host_names, settings.limits)
     application.include_router(iothub.router(registry, access))
     application.include_router(downlink.router(registry, gateway, access))
+    application.include_router(provisioning.router(registry, settings.host_names[0]))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
     application.include_router(metrics.router(gateway, intake))
     pages = console.open_backend(state, settings, registry)
