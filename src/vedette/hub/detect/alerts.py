@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from vedette.hub.detect.rules import Rule
@@ -292,9 +292,10 @@ class Alerts:
         kind: str = "",
         severity: str = "",
         limit: int = 100,
+        offset: int = 0,
     ) -> Sequence[Alert]:
-        """The newest alerts; an empty argument means all."""
-        rows = select(AlertRow).order_by(AlertRow.created.desc(), AlertRow.id).limit(limit)
+        """The newest alerts behind the first `offset`; an empty argument means all."""
+        rows = select(AlertRow).order_by(AlertRow.created.desc(), AlertRow.id).limit(limit).offset(offset)
         for column, value in (
             (AlertRow.device_id, device),
             (AlertRow.type, kind),
@@ -305,7 +306,23 @@ class Alerts:
         if status:
             rows = rows.where(AlertRow.status.in_(status))
         with self._database.read.begin() as session:
-            return [_alert(row) for row in session.scalars(rows)]
+            return [alert_of(row) for row in session.scalars(rows)]
+
+    def severities(self) -> Mapping[str, int]:
+        """How many open alerts there are of each severity."""
+        rows = (
+            select(AlertRow.severity, func.count())
+            .where(AlertRow.status.in_((Status.ACTIVE, Status.IN_PROGRESS)))
+            .group_by(AlertRow.severity)
+        )
+        with self._database.read.begin() as session:
+            return {severity: number for severity, number in session.execute(rows)}
+
+    def by_rule(self) -> Mapping[str, int]:
+        """How many alerts there are of each rule, by its id."""
+        rows = select(AlertRow.rule_id, func.count()).group_by(AlertRow.rule_id)
+        with self._database.read.begin() as session:
+            return {rule_id: number for rule_id, number in session.execute(rows)}
 
     def get(self, alert_id: str) -> Alert:
         """One alert with its history; the beginning of an id is enough. Raises AlertError."""
@@ -315,18 +332,25 @@ class Alerts:
                 select(AlertChangeRow).where(AlertChangeRow.alert_id == row.id).order_by(AlertChangeRow.seq)
             )
             history = tuple(Change(change.at, change.who, change.status, change.why) for change in changes)
-            return msgspec.structs.replace(_alert(row), changes=history)
+            return msgspec.structs.replace(alert_of(row), changes=history)
 
     def set_status(self, alert_id: str, status: Status, *, who: str, why: str = "") -> Alert:
         """Give an alert a status. Raises AlertError."""
+        return self.set_statuses([alert_id], status, who=who, why=why)[0]
+
+    def set_statuses(
+        self, alert_ids: Sequence[str], status: Status, *, who: str, why: str = ""
+    ) -> Sequence[Alert]:
+        """Give alerts a status, all or none. Raises AlertError."""
         now = time.time()
         with self._database.write.begin() as session:
-            row = _find(session, alert_id)
-            row.status = status
-            row.closed = now if status in (Status.DISMISSED, Status.RESOLVED) else None
-            row.updated = now
-            session.add(AlertChangeRow(alert_id=row.id, at=now, who=who, status=status, why=why))
-            return _alert(row)
+            rows = [_find(session, alert_id) for alert_id in alert_ids]
+            for row in rows:
+                row.status = status
+                row.closed = now if status in (Status.DISMISSED, Status.RESOLVED) else None
+                row.updated = now
+                session.add(AlertChangeRow(alert_id=row.id, at=now, who=who, status=status, why=why))
+            return [alert_of(row) for row in rows]
 
     def suppress(self, suppression: Suppression) -> Suppression:
         """Add a suppression. Raises AlertError."""
@@ -365,7 +389,8 @@ def _find(session: Session, alert_id: str) -> AlertRow:
     return found[0]
 
 
-def _alert(row: AlertRow) -> Alert:
+def alert_of(row: AlertRow) -> Alert:
+    """A row as it is shown, without its history."""
     columns = {name: getattr(row, name) for name in Alert.__struct_fields__ if name != "changes"}
     for name in ("remediation", "tactics", "techniques", "subtechniques", "evidence"):
         columns[name] = tuple(msgspec.json.decode(columns[name]))
