@@ -64,7 +64,7 @@ class Recommendations:
             if value:
                 rows = rows.where(column == value)
         with self._database.read.begin() as session:
-            return [_recommendation(row) for row in session.scalars(rows.limit(limit))]
+            return [recommendation_of(row) for row in session.scalars(rows.limit(limit))]
 
     def fleet(self) -> Sequence[FleetRecommendation]:
         """Each active recommendation once: on how many devices, since when; the most frequent first."""
@@ -97,6 +97,7 @@ def fleet_score(scores: Mapping[str, float]) -> float | None:
     return round(sum(scores.values()) / len(scores), 1) if scores else None
 
 
-def _recommendation(row: RecommendationRow) -> Recommendation:
+def recommendation_of(row: RecommendationRow) -> Recommendation:
+    """A row as it is shown."""
     columns = {name: getattr(row, name) for name in Recommendation.__struct_fields__}
     return Recommendation(**columns | {"data": msgspec.json.decode(row.data)})
