@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from certificates import Pair
 from vedette.hub.gateway import Gateway
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
@@ -127,9 +128,19 @@ class Rig:
         }
         return Connect(**(fields | changed))
 
-    async def client(self) -> Client:
-        """A TLS connection on which nothing has been said."""
+    async def client(
+        self, *shown: Pair, path: Path = Path(), tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    ) -> Client:
+        """A TLS connection on which nothing has been said.
+
+        shown: certificates, the client's own first; `path` is where they may be written for that.
+        """
         context = ssl.create_default_context(cafile=pki().ca)
+        context.minimum_version = context.maximum_version = tls
+        if shown:
+            file = path / "client.pem"
+            file.write_bytes(b"".join(one.pem for one in shown) + shown[0].key_pem)
+            context.load_cert_chain(file)
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self.gateway.port, ssl=context, server_hostname=HOST
         )

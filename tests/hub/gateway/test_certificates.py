@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certificates import Pair, issue
-from gateway_rig import DEVICE, HOST, PATIENCE_S, Client, Rig, pki, running
+from gateway_rig import DEVICE, PATIENCE_S, Rig, running
 from vedette.hub.gateway.auth import Refused
 from vedette.hub.gateway.certificates import check_certificate, thumbprints
 from vedette.hub.registry import AlreadyExists, Device, Draft, Profile
@@ -82,20 +82,6 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield made
 
 
-async def client(rig: Rig, path: Path, *shown: Pair, tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Client:
-    """A connection that shows certificates, the device's own first."""
-    context = ssl.create_default_context(cafile=pki().ca)
-    context.minimum_version = context.maximum_version = tls
-    file = path / "client.pem"
-    file.write_bytes(b"".join(one.pem for one in shown) + shown[0].key_pem)
-    context.load_cert_chain(file)
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", rig.gateway.port, ssl=context, server_hostname=HOST
-    )
-    rig._clients.append(made := Client(reader, writer))
-    return made
-
-
 @pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 async def test_a_self_signed_device_connects(rig: Rig, tmp_path: Path, tls: ssl.TLSVersion):
     """Nobody vouches for it; its thumbprint is registered. Another's certificate is refused at CONNECT."""
@@ -103,10 +89,10 @@ async def test_a_self_signed_device_connects(rig: Rig, tmp_path: Path, tls: ssl.
     thumbprint = thumbprints(own.certificate)[1]
     rig.registry.fleet.update(Draft(DEVICE, authentication="selfSigned", thumbprints=(thumbprint, "")), "*")
     hello = rig.hello(DEVICE, password=None)
-    connected = await client(rig, tmp_path, own, tls=tls)
+    connected = await rig.client(own, path=tmp_path, tls=tls)
     connected.send(hello, Pingreq())
     await connected.expect(Connack(ConnectCode.ACCEPTED), Pingresp())
-    stranger = await client(rig, tmp_path, issue("whatever"), tls=tls)
+    stranger = await rig.client(issue("whatever"), path=tmp_path, tls=tls)
     stranger.send(hello)
     await stranger.expect(Connack(ConnectCode.NOT_AUTHORIZED))
     assert await stranger.closed()
@@ -122,11 +108,11 @@ async def test_a_device_of_an_authority_connects(rig: Rig, tmp_path: Path):
     rig.registry.fleet.update(Draft(DEVICE, authentication="certificateAuthority"), "*")
     hello = rig.hello(DEVICE, password=None)
     rig.registry.authorities.add("factory", authority.pem)
-    connected = await client(rig, tmp_path, own)
+    connected = await rig.client(own, path=tmp_path)
     connected.send(hello)
     await connected.expect(Connack(ConnectCode.ACCEPTED))
     rig.registry.authorities.remove("factory")
-    late = await client(rig, tmp_path, own)
+    late = await rig.client(own, path=tmp_path)
     late.send(hello)
     await late.expect(Connack(ConnectCode.NOT_AUTHORIZED))
 

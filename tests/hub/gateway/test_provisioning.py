@@ -9,7 +9,9 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from certificates import Pair, issue
 from gateway_rig import HOST, Client, Rig, running
+from vedette.hub.gateway.certificates import thumbprints
 from vedette.hub.registry import AlreadyExists, Draft
 from vedette.hub.registry.enrollments import Enrollment, UnknownEnrollment
 from vedette.wire.dps import device_key
@@ -151,6 +153,76 @@ def test_a_registered_device_gets_its_key_back(rig: Rig, key: str):
         rig.registry.enrol(group, "pump")
 
 
+@pytest.fixture
+def factory(rig: Rig) -> Pair:
+    """The authority of the group `presses`."""
+    authority = issue("factory", ca=True)
+    rig.registry.enrollments.add(Enrollment("pumps", grouped=True))
+    rig.registry.enrollments.add(Enrollment("presses", grouped=True, certificates=(authority.pem.decode(),)))
+    return authority
+
+
+async def by_certificate(rig: Rig, path: Path, *shown: Pair, name: str = ID) -> Client:
+    """A client that applies with certificates, its own first, and no password."""
+    client = await rig.client(*shown, path=path)
+    user = f"{SCOPE}/registrations/{name}/api-version=2019-03-31&ClientVersion=test"
+    client.send(Connect(client_id=name, username=user, password=None))
+    return client
+
+
+async def test_a_certificate_of_the_group_s_authority_makes_a_device(rig: Rig, factory: Pair, tmp_path: Path):
+    """Through an authority between; the device has to show this certificate from then on."""
+    between = issue("line 1", factory, ca=True)
+    own = issue(ID, between)
+    client = await by_certificate(rig, tmp_path, own, between)
+    await client.expect(Connack(ConnectCode.ACCEPTED))
+    client.send(Subscribe(1, RESPONSES), Publish(REGISTER, b"{}"), Publish(ASK))
+    await client.expect(Suback(1, (1,)))
+    assert [(await answer(client))[1]["status"] for _ in range(2)] == ["assigning", "assigned"]
+    profile = rig.registry.fleet.profile(Identity(ID))
+    assert profile.authentication == "selfSigned"
+    assert profile.primary_thumbprint == thumbprints(own.certificate)[1]
+    device = await rig.client(own, path=tmp_path)
+    device.send(rig.hello(Identity(ID), password=None))
+    await device.expect(Connack(ConnectCode.ACCEPTED))
+
+
+async def test_a_renewed_certificate_takes_the_place_of_the_old(rig: Rig, factory: Pair, tmp_path: Path):
+    """The device keeps its twin, and the connection under the old certificate ends."""
+    (group,) = [one for one in rig.registry.enrollments.list() if one.certificates]
+    old, new = issue(ID, factory), issue(ID, factory)
+    rig.registry.enrol(group, ID, thumbprints(old.certificate)[1])
+    rig.registry.patch_desired(Identity(ID), {"rate": 5})
+    device = await rig.client(old, path=tmp_path)
+    device.send(rig.hello(Identity(ID), password=None))
+    await device.expect(Connack(ConnectCode.ACCEPTED))
+    client = await by_certificate(rig, tmp_path, new)
+    await client.expect(Connack(ConnectCode.ACCEPTED))
+    client.send(Subscribe(1, RESPONSES), Publish(REGISTER, b"{}"))
+    await client.expect(Suback(1, (1,)))
+    assert (await answer(client))[1]["status"] == "assigning"
+    assert await device.closed()
+    assert rig.registry.fleet.profile(Identity(ID)).primary_thumbprint == thumbprints(new.certificate)[1]
+    assert rig.registry.twin(Identity(ID)).desired == {"rate": 5}
+
+
+async def test_a_wrong_certificate_is_refused(rig: Rig, factory: Pair, tmp_path: Path):
+    """Of nobody, of another name, expired, or a group's though the device has an enrollment of its own."""
+    own = issue("own", end=1)
+    rig.registry.enrollments.add(Enrollment("own", grouped=False, certificates=(own.pem.decode(),)))
+    for name, shown in {
+        ID: issue(ID),
+        "other": issue(ID, factory),
+        "late": issue("late", factory, begin=-3, end=-1),
+        "own": issue("own", factory),
+    }.items():
+        client = await by_certificate(rig, tmp_path, shown, name=name)
+        await client.expect(Connack(ConnectCode.NOT_AUTHORIZED))
+        assert rig.registry.get(Identity(name)) is None
+    client = await by_certificate(rig, tmp_path, own, name="own")
+    await client.expect(Connack(ConnectCode.ACCEPTED))
+
+
 def test_enrollments_are_kept_listed_and_removed(rig: Rig):
     """Names of groups and of registrations do not meet; wrong ones are refused."""
     enrollments = rig.registry.enrollments
@@ -164,6 +236,16 @@ def test_enrollments_are_kept_listed_and_removed(rig: Rig):
         enrollments.add(Enrollment("c", grouped=True, device_id="b"))
     with pytest.raises(ValueError, match="key"):
         enrollments.add(Enrollment("c", grouped=True, primary_key="short"))
+    device, authority = issue("d").pem.decode(), issue("ca", ca=True).pem.decode()
+    for wrong in ((device,), ("nonsense",), (authority,) * 3):
+        with pytest.raises(ValueError, match="certificate"):
+            enrollments.add(Enrollment("c", grouped=True, certificates=wrong))
+    with pytest.raises(ValueError, match="either keys or certificates"):
+        enrollments.add(Enrollment("c", False, "aHVudGVyMg==", certificates=(device,)))
+    by_certificate = enrollments.add(Enrollment("c", grouped=False, certificates=(device, authority)))
+    assert enrollments.get("c", grouped=False) == by_certificate
+    enrollments.remove("c", grouped=False)
+    enrollments.add(Enrollment("c", grouped=False, certificates=(device,)))
     enrollments.remove("a", grouped=True)
     with pytest.raises(UnknownEnrollment):
         enrollments.get("a", grouped=True)
