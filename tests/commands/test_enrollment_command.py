@@ -40,6 +40,21 @@ def test_a_group_is_added_shown_and_removed(state: str, capsys: pytest.CaptureFi
     assert json.loads(said(capsys, "enrollment", "list", *where)) == []
 
 
+def test_a_group_may_be_an_authority_s(state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its certificates are shown, there are no keys, and none can be asked for."""
+    paths = [tmp_path / name for name in ("now.pem", "next.pem")]
+    pems = [issue(path.stem, ca=True).pem.decode() for path in paths]
+    for path, pem in zip(paths, pems, strict=True):
+        path.write_text(pem)
+    given = [part for path in paths for part in ("--certificate", str(path))]
+    where = ("--group", "--state", state, "--json")
+    made = json.loads(said(capsys, "enrollment", "add", "presses", *given, *where))
+    assert (made["proof"], made["certificates"]) == ("certificate", pems)
+    assert "primary_key" not in made
+    assert main(["enrollment", "show", "presses", "--for", "press-7", *where]) == 1
+    assert "certificates, no keys" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -48,6 +63,8 @@ def test_a_group_is_added_shown_and_removed(state: str, capsys: pytest.CaptureFi
         ("add", "a", "--tags", "[]"),
         ("add", "a", "--key", "short"),
         ("add", "a/b"),
+        ("add", "a", "--certificate", "/none.pem"),
+        ("add", "a", "--certificate", "/dev/null"),
         ("add", "a", "--group", "--device-id", "b"),
     ],
     ids=" ".join,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sdk_client import PATIENCE_S, sdk_client
 
+from certificates import Pair, issue
 from gateway_rig import HOST, Rig, pki, running
 from vedette.hub.registry.enrollments import Enrollment
 from vedette.wire.dps import device_key
@@ -23,11 +24,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield made
 
 
-async def register(rig: Rig, python: Path, registration_id: str, key: str) -> dict[str, Any]:
+async def register(rig: Rig, python: Path, registration_id: str, proof: str | Path) -> dict[str, Any]:
+    """proof: a key, or a file with a certificate and its key."""
     process = await asyncio.create_subprocess_exec(
         python,
         Path(__file__).parent / "sdk_register.py",
-        *(HOST, pki().ca, str(rig.gateway.port), SCOPE, registration_id, key),
+        *(HOST, pki().ca, str(rig.gateway.port), SCOPE, registration_id, proof),
         stdout=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(PATIENCE_S):
@@ -57,6 +59,38 @@ async def test_an_individual_enrollment_names_its_device(rig: Rig, sdk_python: P
     own = rig.registry.enrollments.add(Enrollment("serial-1", grouped=False, device_id="pump-north"))
     assert (await register(rig, sdk_python, "serial-1", own.secondary_key))["device"] == "pump-north"
     assert rig.registry.get(Identity("pump-north")).primary_key == own.primary_key
+
+
+def file_of(directory: Path, own: Pair) -> Path:
+    """A device's certificate and its key."""
+    path = directory / "own.pem"
+    path.write_bytes(own.pem + own.key_pem)
+    return path
+
+
+async def test_a_group_s_authority_vouches_for_a_device(rig: Rig, sdk_python: Path, tmp_path: Path):
+    """Registered by the certificate that it then connects with; another authority's is refused."""
+    factory = issue("factory", ca=True)
+    rig.registry.enrollments.add(Enrollment("presses", grouped=True, certificates=(factory.pem.decode(),)))
+    own = file_of(tmp_path, issue("press-7", factory))
+    told = {"status": "assigned", "device": "press-7", "hub": HOST}
+    assert await register(rig, sdk_python, "press-7", own) == told
+    connection = ConnectionString(HOST, Identity("press-7"), x509=True).format()
+    async with sdk_client(sdk_python, connection, rig.gateway.port, str(own)) as device:
+        assert "error" not in await device.do("connect")
+    stranger = file_of(tmp_path, issue("press-8", issue("factory", ca=True)))
+    assert (await register(rig, sdk_python, "press-8", stranger))["error"] == "CredentialError"
+
+
+async def test_a_certificate_may_be_enrolled_by_itself(rig: Rig, sdk_python: Path, tmp_path: Path):
+    """Nobody vouches for it; the device is named by the enrollment."""
+    own = issue("serial-1")
+    pem = own.pem.decode()
+    rig.registry.enrollments.add(
+        Enrollment("serial-1", grouped=False, device_id="press-north", certificates=(pem,))
+    )
+    said = await register(rig, sdk_python, "serial-1", file_of(tmp_path, own))
+    assert said == {"status": "assigned", "device": "press-north", "hub": HOST}
 
 
 async def test_a_wrong_key_is_refused(rig: Rig, sdk_python: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,14 +26,25 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "let a device, or a group that shares a key, register itself",
         "The hub answers the device provisioning protocol (DPS) on its MQTT port, for any id scope. A device"
         " of a group needs a key of its own, made from the group's: see `vedette enrollment show --for`."
-        " Without --key a key is made.",
+        " Without --key a key is made. With --certificate a device proves itself by a certificate whose"
+        " common name is its registration id: the given one or, of a group, one that was issued under the"
+        " given authority.",
         '  vedette enrollment add pumps --group --tags \'{"site": "north"}\'\n'
-        "  vedette enrollment add pump-17 --device-id pump-north-17",
+        "  vedette enrollment add pump-17 --device-id pump-north-17\n"
+        "  vedette enrollment add presses --group --certificate factory-ca.pem",
     )
     make.add_argument("name", help="the group's name, or the device's registration id")
     make.add_argument("--device-id", default="", metavar="ID", help="of a single device (default: NAME)")
     make.add_argument("--key", default="", metavar="BASE64", help="the primary key, as it is elsewhere")
     make.add_argument("--secondary-key", default="", metavar="BASE64", help="the secondary key")
+    make.add_argument(
+        "--certificate",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PEM",
+        help="instead of keys: the device's certificate, or the group's authority (twice: the next one)",
+    )
     make.add_argument("--tags", default="{}", metavar="JSON", help="tags of the devices' first twin")
     make.add_argument("--desired", default="{}", metavar="JSON", help="their first desired properties")
     make.set_defaults(run=_add)
@@ -70,6 +82,7 @@ def _add(options: argparse.Namespace) -> int:
         options.device_id,
         tags=_object(options.tags, "--tags"),
         desired=_object(options.desired, "--desired"),
+        certificates=tuple(map(_pem, options.certificate)),
     )
     with opened(options) as (_, registry):
         try:
@@ -78,6 +91,13 @@ def _add(options: argparse.Namespace) -> int:
             raise UsageError(str(error)) from None
     _print(made, options)
     return 0
+
+
+def _pem(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
@@ -95,13 +115,16 @@ def _list(options: argparse.Namespace) -> int:
         print_json(rows)
     else:
         print_table(
-            ["name", "group", "device", "enabled", "tags", "desired"], [list(row.values()) for row in rows]
+            ["name", "group", "device", "enabled", "tags", "desired", "proof"],
+            [list(row.values()) for row in rows],
         )
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
     enrollment = _known(options)
+    if options.registration_id and enrollment.certificates:
+        raise UsageError(f"{enrollment.name}: its devices have certificates, no keys")
     if options.registration_id:
         print(enrollment.device_keys(options.registration_id)[0])
     else:
@@ -136,10 +159,15 @@ def _shown(enrollment: Enrollment) -> dict[str, Any]:
         "enabled": enrollment.enabled,
         "tags": enrollment.tags,
         "desired": enrollment.desired,
+        "proof": "certificate" if enrollment.certificates else "key",
     }
 
 
 def _print(enrollment: Enrollment, options: argparse.Namespace) -> None:
-    keys = {"primary_key": enrollment.primary_key, "secondary_key": enrollment.secondary_key}
-    shown = _shown(enrollment) | keys
+    proof = (
+        {"certificates": list(enrollment.certificates)}
+        if enrollment.certificates
+        else {"primary_key": enrollment.primary_key, "secondary_key": enrollment.secondary_key}
+    )
+    shown = _shown(enrollment) | proof
     print_json(shown) if options.json else print_record(shown)
