@@ -13,8 +13,8 @@ from lake_support import NOON, SECURITY, intake, message
 
 from vedette.hub.intake import Inbound
 from vedette.hub.lake import Lake, Limits, QueryError, Result
-from vedette.hub.lake.duckdb import sql_type
 from vedette.hub.lake.query import QUERY_CHARS
+from vedette.hub.lake.views import sql_type
 from vedette.wire.events import EVENT_TYPES, Baseline, Event, Outcome, Statistics, pascal
 from vedette.wire.iothub import Identity
 from vedette.wire.message import Window, pack

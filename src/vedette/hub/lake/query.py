@@ -92,20 +92,25 @@ class Lake:
         if len(text) > QUERY_CHARS:
             raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
         with _open(self.path, limits) as connection, _reported(connection, limits.seconds, language):
-            self._fill(connection, text)
             given = dict(parameters or {})
             if language == "kql":
                 text, given = translate(connection, text)
             _only_select(connection, text)
+            self._fill(connection, text)
             yield connection.execute(text, given)
 
     def _fill(self, connection: DuckDBPyConnection, text: str) -> None:
-        """Fill the tables that the query names. In SQL names have no case, in KQL they do: either will do."""
+        """Fill the tables that a SELECT names."""
         for name, rows in self._beside.items():
-            if name.casefold() in text.casefold() and (table := rows()).num_rows:
+            if names(text, name) and (table := rows()).num_rows:
                 connection.register("_beside", table)
                 connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM _beside")  # noqa: S608 - ours
                 connection.unregister("_beside")
+
+
+def names(select: str, table: str) -> bool:
+    """Whether a SELECT may read the table; wrong only where a name of a column stands like one of a table."""
+    return re.search(rf'(?:\bfrom|\bjoin|,)\s*[("`\s]*{table}\b', select, re.IGNORECASE) is not None
 
 
 @contextmanager
