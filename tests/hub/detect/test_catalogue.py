@@ -47,13 +47,16 @@ MEDIUM = {
     "IoT_PrivilegedContainer",
     "IoT_RemovelOfSystemLogs",
     "IoT_ScriptInterpreterMismatch",
+    "IoT_MaliciousNameQueriesDetection",
     "IoT_SuspiciousCompilation",
+    "IoT_PossibleMalware",
     "IoT_SuspiciousNohup",
     "IoT_SuspiciousUseradd",
 }
 LOW = {
     "IoT_BruteForceFail",
     "IoT_CA_ActiveConnectionsNotInAllowedRange",
+    "IoT_TiConnection",
     "IoT_CA_ConnectionToIpNotAllowed",
     "IoT_CA_FailedLocalLoginsNotInAllowedRange",
     "IoT_CA_LocalUserNotAllowed",

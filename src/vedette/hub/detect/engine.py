@@ -29,6 +29,8 @@ from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database, LeaseRow, PositionRow
 from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.intel.lookup import Lookup
+from vedette.hub.intel.watch import Watched
 from vedette.hub.lake.tables import RAW_EVENTS
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,8 @@ class Worker:
         self._name = f"worker-{uuid.uuid4().hex[:12]}"
         self._changes = Changes(lake)
         self._database = database
-        self._judge, self._correlator = _bench(rules)
+        self._listed = Watched()
+        self._judge, self._correlator = _bench(rules, self._listed.lookup)
         self._changed = changed
         self._posture = posture
         self._up_since = time.time() if up_since is None else up_since
@@ -97,10 +100,11 @@ class Worker:
         """Judge the next batch; True if there is more to do at once. Raises what disk and database raise."""
         if rules := self._changed():
             self._judge.close()
-            self._judge, self._correlator = _bench(rules)
+            self._judge, self._correlator = _bench(rules, self._listed.lookup)
         position = self._begin(now)
         if position is None:
             return False
+        self._look_at_lists(now)
         with collector_at_rest():
             batch = self._changes.after(position)
         moved = batch.position != position
@@ -126,6 +130,11 @@ class Worker:
         self._ticked = now
         self._count(batch, len(matches), len(raised))
         return moved and not batch.caught_up
+
+    def _look_at_lists(self, now: float) -> None:
+        with self._database.read.begin() as session:
+            if self._listed.refresh(session, now):
+                self._judge.use(self._listed.lookup)
 
     def release(self) -> None:
         """Give the lease back, so that another worker need not wait for its end, and close the database."""
@@ -179,10 +188,10 @@ class Worker:
         self.state.version = batch.position.version
 
 
-def _bench(rules: RuleSet) -> tuple[Judge, Correlator]:
+def _bench(rules: RuleSet, lookup: Lookup) -> tuple[Judge, Correlator]:
     """What judges by these rules. All that it remembers of past events is in the database."""
     running = rules.running()
-    return Judge(running.selections.values()), Correlator(running)
+    return Judge(running.selections.values(), lookup), Correlator(running)
 
 
 @contextmanager

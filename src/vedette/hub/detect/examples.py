@@ -21,6 +21,8 @@ from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import Rule, RuleError, RuleSet, seconds
 from vedette.hub.detect.schema import Database
 from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.intel.indicators import Refused, indicator
+from vedette.hub.intel.lookup import Lookup
 from vedette.wire.events import EVENT_TYPES, EventType, pascal
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
@@ -64,7 +66,9 @@ def run(rules: RuleSet, chosen: Iterable[Rule]) -> Iterator[Outcome]:
             for kind in ("fires", "quiet"):
                 for number, example in enumerate(getattr(rule.examples, kind), 1):
                     try:
-                        yield Outcome(rule, kind, number, _fires(database, alone, steps(example)))
+                        yield Outcome(
+                            rule, kind, number, _fires(database, alone, steps(example), lookup(rule))
+                        )
                     except RuleError as error:
                         yield Outcome(rule, kind, number, False, str(error))
 
@@ -75,9 +79,17 @@ def only(rules: RuleSet, rule: Rule) -> RuleSet:
     return msgspec.structs.replace(rules, rules=(enabled,)).running()
 
 
-def _fires(database: Database, rules: RuleSet, story: Sequence[Step]) -> bool:
+def lookup(rule: Rule) -> Lookup:
+    """What the lists hold while examples of a rule run. Raises RuleError."""
+    try:
+        return Lookup(map(indicator, rule.examples.listed))
+    except Refused as error:
+        raise RuleError(f"examples: listed: {error}") from None
+
+
+def _fires(database: Database, rules: RuleSet, story: Sequence[Step], listed: Lookup) -> bool:
     """Whether the steps lead to an alert."""
-    judge, correlator = Judge(rules.selections.values()), Correlator(rules)
+    judge, correlator = Judge(rules.selections.values(), listed), Correlator(rules)
     raised: list[str] = []
     with database.write() as session:
         session.add_all(identity(device) for device in {step.event.device for step in story if step.event})

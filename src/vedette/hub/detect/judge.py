@@ -3,7 +3,8 @@
 A selection depends on the values that it compares and on which patterns are found in which field. Rows are
 reduced to those, and each reduced row is judged once; and so is each event, by the details that its rows are
 made of. Both verdicts last from batch to batch: devices do the same things over and over, and what differs is
-hardly ever what rules look at. For one thread.
+hardly ever what rules look at. What a lookup says of a field is marked like a pattern; with another lookup
+the verdicts on events are forgotten. For one thread.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vedette.hub.detect.patterns import Patterns
+from vedette.hub.detect.patterns import Patterns, mark
 from vedette.hub.detect.rules import Selection
 from vedette.hub.detect.sql import FULLTEXT, marks_column
 from vedette.hub.detect.taxonomy import Category, Observed, Row, column_type, common, plain
+from vedette.hub.intel.lookup import Lookup
 
 VERDICTS = 50_000
 """Events, and reduced rows, of a category whose verdict is remembered: 1 KB with a long command line."""
@@ -47,14 +49,15 @@ class Match(NamedTuple):
 
 
 class Judge:
-    """Finds what satisfies the selections of a rule set."""
+    """Finds what satisfies the selections of a rule set. lookup: answers what rules ask of lists."""
 
-    def __init__(self, selections: Iterable[Selection]) -> None:
+    def __init__(self, selections: Iterable[Selection], lookup: Lookup | None = None) -> None:
         self._sqlite = sqlite3.connect(":memory:", isolation_level=None)
         grouped: dict[Category, list[Selection]] = {}
         for selection in selections:
             grouped.setdefault(selection.category, []).append(selection)
-        self._benches = [_Bench(self._sqlite, category, group) for category, group in grouped.items()]
+        asked = lookup or Lookup()
+        self._benches = [_Bench(self._sqlite, category, group, asked) for category, group in grouped.items()]
 
     def judge(self, events: Sequence[Observed]) -> list[Match]:
         """Every match."""
@@ -62,6 +65,11 @@ class Judge:
         for event in events:
             by_name.setdefault(event.name, []).append(event)
         return [match for bench in self._benches for match in bench.judge(by_name)]
+
+    def use(self, lookup: Lookup) -> None:
+        """From now on, ask this lookup."""
+        for bench in self._benches:
+            bench.use(lookup)
 
     def close(self) -> None:
         """Free the database."""
@@ -72,13 +80,20 @@ class _Bench:
     """One category: its table, its selections, and the verdicts on what was seen before."""
 
     def __init__(
-        self, sqlite: sqlite3.Connection, category: Category, selections: Sequence[Selection]
+        self,
+        sqlite: sqlite3.Connection,
+        category: Category,
+        selections: Sequence[Selection],
+        lookup: Lookup,
     ) -> None:
         self._sqlite = sqlite
+        self._lookup = lookup
         self._category = category
         self._columns = sorted(frozenset[str]().union(*(selection.columns for selection in selections)))
         self._patterns = _patterns(selections)
-        used = {*self._columns, *self._patterns}
+        self._questions = _questions(selections)
+        self._searched = sorted({*self._patterns, *self._questions})
+        used = {*self._columns, *self._searched}
         self._fulltext = FULLTEXT in used
         self._common = tuple(place for name, place in _COMMON_PLACES.items() if name in used)
         self._inputs: tuple[str, ...] = category.inputs or ()
@@ -86,7 +101,7 @@ class _Bench:
             self._inputs = tuple(sorted(category.fields if self._fulltext else category.fields & used))
         declared = ["_row INTEGER PRIMARY KEY"]
         declared += [f'"{name}" {column_type(category, name)}' for name in self._columns]
-        declared += [f'"{marks_column(name)}" TEXT' for name in self._patterns]
+        declared += [f'"{marks_column(name)}" TEXT' for name in self._searched]
         table = f'"{category.name}"'
         sqlite.execute(f"CREATE TABLE {table} ({', '.join(declared)})")
         self._insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(declared))})"  # noqa: S608 - declared
@@ -119,6 +134,12 @@ class _Bench:
                 verdicts.clear()
         return matches
 
+    def use(self, lookup: Lookup) -> None:
+        """Ask this lookup, and judge anew what asks it."""
+        self._lookup = lookup
+        if self._questions:
+            self._events.clear()
+
     def _key(self, event: Observed) -> _Key:
         """What the verdict on an event depends on."""
         get = event.details.get
@@ -139,11 +160,19 @@ class _Bench:
             if self._fulltext:
                 whole[FULLTEXT] = "\n".join(str(value) for value in row.values() if value is not None)
             marks = [
-                "" if (value := whole.get(name)) is None else patterns.matching(str(value))
-                for name, patterns in self._patterns.items()
+                "" if (value := whole.get(name)) is None else self._marks(name, str(value))
+                for name in self._searched
             ]
             keys.append((*[whole.get(name) for name in self._columns], *marks))
         return keys
+
+    def _marks(self, name: str, text: str) -> str:
+        """What is found in a field, and what lists say of it."""
+        found = self._patterns[name].matching(text) if name in self._patterns else ""
+        for question in self._questions.get(name, ()):
+            if self._lookup.holds(question, text):
+                found += mark(question)
+        return found
 
     def _settle(self, new: Mapping[_Key, Sequence[_Key]]) -> None:
         """Judge events that have not been seen before by their reduced rows."""
@@ -177,3 +206,12 @@ def _patterns(selections: Iterable[Selection]) -> dict[str, Patterns]:
         for field, pattern in sorted(selection.patterns):
             by_field.setdefault(field, {})[pattern] = None
     return {field: Patterns(patterns) for field, patterns in by_field.items()}
+
+
+def _questions(selections: Iterable[Selection]) -> dict[str, set[str]]:
+    """Field → what is asked about it."""
+    by_field: dict[str, set[str]] = {}
+    for selection in selections:
+        for field, question in selection.questions:
+            by_field.setdefault(field, set()).add(question)
+    return by_field

@@ -54,10 +54,14 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events that must fire and look-alikes that must not; see `detect.examples`."""
+    """Events that must fire and look-alikes that must not; see `detect.examples`.
+
+    listed: indicators that the hub's lists hold meanwhile.
+    """
 
     fires: tuple[Any, ...] = ()
     quiet: tuple[Any, ...] = ()
+    listed: tuple[str, ...] = ()
 
 
 class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +118,7 @@ class Selection(msgspec.Struct, frozen=True):
     where: str
     columns: frozenset[str]
     patterns: frozenset[tuple[str, str]]
+    questions: frozenset[tuple[str, str]]
 
 
 class Correlation(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 A regular expression or a text with wildcards becomes a look at a column in which all patterns found in the
 field are marked beforehand (`patterns`): SQLite would try each on each row, and call Python for expressions.
+So does a placeholder, as in `Field|expand: '%bad_names%'`: what the hub's lists say of the field is marked.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sigma.backends.sqlite.sqlite import sqliteBackend
-from sigma.types import SigmaCasedString, SigmaRegularExpression, SigmaString, SpecialChars
+from sigma.types import Placeholder, SigmaCasedString, SigmaRegularExpression, SigmaString, SpecialChars
 
 from vedette.hub.detect import patterns
 from vedette.hub.detect.taxonomy import Unsupported
+from vedette.hub.intel.lookup import QUESTIONS
 
 if TYPE_CHECKING:
     from sigma.rule import SigmaRule
@@ -40,19 +42,26 @@ class _Backend(sqliteBackend):  # type: ignore[misc]  # it carries no types
     def __init__(self) -> None:
         super().__init__(None, table="t", fulltext_field=FULLTEXT)
         self.patterns: set[tuple[str, str]] = set()
+        self.questions: set[tuple[str, str]] = set()
 
     def convert_condition_field_eq_val_re(self, cond: Any, state: Any) -> str:
+        if cond.value.contains_placeholder():
+            raise Unsupported("detection: a placeholder in a regular expression")
         return self._marked(cond.field, _expression(cond.value))
 
     def convert_condition_val_re(self, cond: Any, state: Any) -> str:
         return self._marked(FULLTEXT, _expression(cond.value))
 
     def convert_condition_field_eq_val_str(self, cond: Any, state: Any) -> str:
+        if cond.value.contains_placeholder():
+            return self._asked(cond.field, cond.value)
         if cond.value.contains_special():
             return self._marked(cond.field, _wildcards(cond.value))
         return str(super().convert_condition_field_eq_val_str(cond, state))
 
     def convert_condition_val_str(self, cond: Any, state: Any) -> str:
+        if cond.value.contains_placeholder():
+            raise Unsupported("detection: a placeholder without a field")
         if isinstance(cond.value, SigmaCasedString):
             return str(super().convert_condition_val_str(cond, state))
         return self._marked(FULLTEXT, _wildcards(cond.value, anywhere=True))
@@ -60,7 +69,19 @@ class _Backend(sqliteBackend):  # type: ignore[misc]  # it carries no types
     def _marked(self, field: str, pattern: str) -> str:
         patterns.check(pattern)
         self.patterns.add((field, pattern))
-        return f"""instr("{marks_column(field)}", '{patterns.mark(pattern)}')"""
+        return _holds(field, pattern)
+
+    def _asked(self, field: str, value: SigmaString) -> str:
+        names = [part.name for part in value.s if isinstance(part, Placeholder)]
+        others = [part for part in value.s if isinstance(part, str)]
+        if len(names) > 1 or others or names[0] not in QUESTIONS:
+            raise Unsupported(f"detection: the lists here are {', '.join(f'%{name}%' for name in QUESTIONS)}")
+        self.questions.add((field, names[0]))
+        return _holds(field, names[0])
+
+
+def _holds(field: str, marked: str) -> str:
+    return f"""instr("{marks_column(field)}", '{patterns.mark(marked)}')"""
 
 
 def _expression(value: SigmaRegularExpression) -> str:
@@ -87,14 +108,16 @@ _SPECIAL: dict[Any, str] = {SpecialChars.WILDCARD_MULTI: ".*", SpecialChars.WILD
 
 
 class Condition(NamedTuple):
-    """A rule's condition: an SQL expression, the columns that it reads, and (field, pattern) pairs.
+    """A rule's condition: an SQL expression, the columns that it reads, and what its marks stand for.
 
     columns: fields that are compared as they are; of a field that is only searched, the marks are read.
+    patterns: (field, pattern) pairs; questions: (field, name in `lookup.QUESTIONS`) pairs.
     """
 
     where: str
     columns: frozenset[str]
     patterns: frozenset[tuple[str, str]]
+    questions: frozenset[tuple[str, str]]
 
 
 def convert(rule: SigmaRule, fields: Iterable[str]) -> Condition:
@@ -105,9 +128,11 @@ def convert(rule: SigmaRule, fields: Iterable[str]) -> Condition:
     except patterns.BadPattern as error:
         raise Unsupported(f"detection: {error}") from None
     where = " OR ".join(f"({query.removeprefix(_PREFIX)})" for query in queries)
-    marked = {marks_column(field) for field, _ in backend.patterns}
+    marked = {marks_column(field) for field, _ in backend.patterns | backend.questions}
     read = _columns_read(where, {*fields, *marked})
-    return Condition(where, frozenset(read - marked), frozenset(backend.patterns))
+    return Condition(
+        where, frozenset(read - marked), frozenset(backend.patterns), frozenset(backend.questions)
+    )
 
 
 def _columns_read(where: str, columns: Iterable[str]) -> set[str]:

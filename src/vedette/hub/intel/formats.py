@@ -1,0 +1,116 @@
+"""Files of indicators → indicators: plain lists, CSV, and which of the formats a file has.
+
+A reader yields an Indicator for each entry, or the Refused that tells why it is none.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from vedette.hub.intel import misp, stix
+from vedette.hub.intel.indicators import Indicator, Kind, Refused, indicator
+
+Format = Literal["list", "csv", "stix", "misp"]
+
+MAX_LINE = 65_536
+"""Characters of a line: rows of feeds with descriptions have a few thousand."""
+
+SNIFFED = 65_536
+"""Characters looked at to tell a format: a bundle says what it is at its beginning."""
+
+_COMMENT = re.compile(r"^\s*(?:#|;|//)|\s[#;].*")
+_NOWHERE = ("0.0.0.0", "127.0.0.1", "::", "::1")  # noqa: S104 - what hosts files put before a name
+_MISP_START = re.compile(r'\s*[\[{]\s*"(?:Event|response)"|"Attribute"|\[\s*\{\s*"Event"')
+
+Entries = Iterator[Indicator | Refused]
+
+
+class FormatError(ValueError):
+    """A file cannot be read; the text says what is wrong."""
+
+
+class Reading(NamedTuple):
+    """How a file shall be read. kind: of all entries of a list or CSV, None for each as it looks.
+
+    column: the CSV column with the values; empty for the only one.
+    """
+
+    kind: Kind | None = None
+    column: str = ""
+
+
+AS_IT_LOOKS = Reading()
+
+
+def read(path: Path, format: Format | None = None, reading: Reading = AS_IT_LOOKS) -> Entries:
+    """The entries of a file, as they are read. Raises FormatError, also while they are."""
+    import ijson
+
+    try:
+        with path.open("rb") as binary:
+            known = format or sniff(binary.read(SNIFFED), reading)
+            binary.seek(0)
+            yield from _READERS[known](binary, reading)
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror}") from None
+    except (ijson.JSONError, UnicodeDecodeError, FormatError, csv.Error) as error:
+        raise FormatError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def sniff(beginning: bytes, reading: Reading = AS_IT_LOOKS) -> Format:
+    """The format of a file that begins so."""
+    text = beginning.decode(errors="replace").lstrip("\ufeff \t\r\n")
+    if text[:1] in ("{", "["):
+        return "misp" if _MISP_START.search(text) else "stix"
+    return "csv" if reading.column else "list"
+
+
+def _lines(binary: IO[bytes]) -> Iterator[str]:
+    """Lines of bounded length; a longer one comes cut, its rest as a line of its own."""
+    while line := binary.readline(MAX_LINE):
+        yield line.decode("utf-8-sig")
+
+
+def _list(binary: IO[bytes], reading: Reading) -> Entries:
+    """An entry a line; `#` and `;` begin comments. Lines of hosts files list names."""
+    for line in _lines(binary):
+        words = _COMMENT.sub("", line).split() if not _COMMENT.match(line) else []
+        if words and words[0] in _NOWHERE:
+            words = words[1:]
+        for word in words[:1]:
+            yield _entry(word, reading.kind)
+
+
+def _csv(binary: IO[bytes], reading: Reading) -> Entries:
+    """The values of one column. The names of the columns may stand in a comment, as they do in feeds."""
+    place, names = None, list[str]()
+    for row in csv.reader(_lines(binary)):
+        if place is None:
+            names = [cell.strip(" #\t\"'").lower() for cell in row]
+            if reading.column.lower() in names:
+                place = names.index(reading.column.lower())
+            elif row and not row[0].lstrip().startswith("#"):
+                break
+        elif row and not row[0].lstrip().startswith("#"):
+            yield _entry(row[place], reading.kind) if len(row) > place else Refused("row without the column")
+    if place is None:
+        raise FormatError(f"no column {reading.column!r}; there are {', '.join(names)[:200]}")
+
+
+def _entry(text: str, kind: Kind | None) -> Indicator | Refused:
+    try:
+        return indicator(text, kind)
+    except Refused as refused:
+        return refused
+
+
+_READERS: dict[Format, Callable[[IO[bytes], Reading], Entries]] = {
+    "list": _list,
+    "csv": _csv,
+    "stix": lambda binary, _: stix.read(binary),
+    "misp": lambda binary, _: misp.read(binary),
+}
