@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from vedette.hub.api.caller import needs
 from vedette.hub.api.forms import ID_PATTERN, Answer, Question
 from vedette.hub.lake import Lake, Limits, QueryError, Result
-from vedette.hub.lake.export import MEDIA_TYPES, Form, export
+from vedette.hub.lake.export import MEDIA_TYPES, Form, export, file_name
 from vedette.hub.lake.tables import RawEvent
 from vedette.hub.registry.tokens import Grant, Role, Tokens
 from vedette.hub.tail import Tail, TailFull
@@ -120,14 +120,14 @@ def router(tokens: Tokens, queries: Queries, tail: Tail) -> APIRouter:
         responses={200: {"description": "The file.", "content": {kind: {} for kind in _MEDIA}}},
     )
     async def export_rows(_: analyst, question: Question, form: Form = "csv") -> Response:
-        """All rows of a question as a file: CSV, newline-delimited JSON or Parquet."""
+        """All rows of a question as a file: CSV, newline-delimited JSON, Parquet; events as OCSF or ECS."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by what sends it
         try:
             await queries.ask(lambda lake: export(lake, question.query, question.language, form, file))
         except BaseException:
             file.close()
             raise
-        name = f'attachment; filename="vedette.{form}"'
+        name = f'attachment; filename="{file_name(form)}"'
         return StreamingResponse(
             _chunks(file), media_type=MEDIA_TYPES[form], headers={"Content-Disposition": name}
         )
@@ -164,7 +164,7 @@ def router(tokens: Tokens, queries: Queries, tail: Tail) -> APIRouter:
     return routes
 
 
-_MEDIA = [kind.partition(";")[0] for kind in MEDIA_TYPES.values()]
+_MEDIA = dict.fromkeys(kind.partition(";")[0] for kind in MEDIA_TYPES.values())
 
 
 def _listing(routes: APIRouter, queries: Queries, path: str, table: str, what: str, guard: Any) -> None:

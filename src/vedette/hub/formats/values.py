@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 PRODUCT = "Vedette"
 
@@ -29,6 +31,45 @@ class RawEvent(NamedTuple):
     agent: str = ""
 
 
+EVENT_COLUMNS: Mapping[str, type] = {
+    **dict.fromkeys(("IoTRawEventId", "DeviceId", "ModuleId", "RawEventName", "EventDetails"), str),
+    **dict.fromkeys(("TimeStamp", "TimeGenerated"), datetime),
+    "HitCount": int,
+    "AgentVersion": str,
+}
+"""What a row must have to be an event."""
+
+
+def raw_event(row: Mapping[str, Any]) -> RawEvent:
+    """An event of a row of `SecurityIoTRawEvent` or `raw_events`. Raises ValueError naming a wrong column."""
+    for name, kind in EVENT_COLUMNS.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(f"{name}: {row[name]!r:.64} is not what an event has there")
+    try:
+        details = msgspec.json.decode(row["EventDetails"], type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"EventDetails: {error}") from None
+    first, end = row["TimeStamp"], row.get("WindowEnd")
+    return RawEvent(
+        id=row["IoTRawEventId"],
+        device=row["DeviceId"],
+        module=row["ModuleId"],
+        name=row["RawEventName"],
+        details=details,
+        text=row["EventDetails"],
+        first=_seconds(first),
+        end=_seconds(max(first, end) if isinstance(end, datetime) else first),
+        received=_seconds(row["TimeGenerated"]),
+        hits=row["HitCount"],
+        agent=row["AgentVersion"],
+    )
+
+
+def _seconds(time: datetime) -> float:
+    """A time as queries give it: UTC without saying so."""
+    return time.replace(tzinfo=UTC).timestamp()
+
+
 def known(**values: Any) -> dict[str, Any]:
     """The values that are known: neither None, nor an empty text, list or object."""
     return {name: value for name, value in values.items() if value not in (None, "", [], {}, ())}
@@ -37,14 +78,6 @@ def known(**values: Any) -> dict[str, Any]:
 def millis(seconds: float) -> int:
     """Unix milliseconds."""
     return round(seconds * 1000)
-
-
-def seconds(time: datetime) -> float:
-    """Unix seconds of a time as queries give it: UTC without saying so."""
-    return (time - _EPOCH).total_seconds()
-
-
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as queries give times
 
 
 def address(value: Any) -> str | None:
