@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 STATE ?= .vedette
 ARGS ?=
 SOAK_MINUTES ?= 10
+# Tests wait for other processes more than they compute, so more of them at a time than cores.
+PYTEST := $(BIN)/pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -24,11 +26,11 @@ up: $(VENV)/.up ## start hub and agent on this machine (ARGS="--https-port 9443 
 
 .PHONY: test
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## run the tests that take minutes
-	$(BIN)/pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.lint ## check style, types and formatting
@@ -84,7 +86,7 @@ lock: $(VENV)/.lint ## resolve the dependencies anew into the lock files
 
 .PHONY: clean
 clean: ## remove environments, caches and build results (not the state)
-	rm -rf $(VENV) .venv-sdk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # -- what the targets stand on
 

@@ -15,7 +15,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class Sandbox:
         self.root.chmod(0o755)
         for name in ("wtmp", "btmp", "lastlog", "auth.log"):
             (self.root / "var/log" / name).touch(mode=0o600)
-        self._syslog = Syslog(self.root / "run", self.root / "var/log/auth.log", iso_times=iso_times)
+        self.syslog = Syslog(self.root / "run", self.root / "var/log/auth.log", iso_times=iso_times)
         self._keeper = subprocess.Popen(
             ["unshare", "--mount", "bash", "-c", MOUNTS, "sandbox", str(self.root)],
             stdin=subprocess.PIPE,
@@ -100,7 +101,7 @@ class Sandbox:
         self._keeper.stdin.close()
         self._keeper.wait(PATIENCE_S)
         self._keeper.stdout.close()
-        self._syslog.close()
+        self.syslog.close()
 
 
 class Syslog:
@@ -112,14 +113,26 @@ class Syslog:
         self._file = file
         self._iso_times = iso_times
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        holder = os.open(directory, os.O_PATH)
-        try:  # a socket's name is limited to 108 bytes; a test's directory is not
-            self._socket.bind(f"/proc/self/fd/{holder}/devlog")
-        finally:
-            os.close(holder)
+        self._directory = directory
+        with self._address() as address:
+            self._socket.bind(address)
         (directory / "devlog").chmod(0o666)
         self._thread = threading.Thread(target=self._serve, name="syslog")
         self._thread.start()
+
+    @contextmanager
+    def _address(self) -> Iterator[str]:
+        """The socket's name by a short way: names are limited to 108 bytes, a test's directory is not."""
+        holder = os.open(self._directory, os.O_PATH)
+        try:
+            yield f"/proc/self/fd/{holder}/devlog"
+        finally:
+            os.close(holder)
+
+    def send(self, text: str) -> None:
+        """Log a line behind all that programs have logged until now."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, self._address() as address:
+            sender.sendto(f"<37>{time.strftime('%b %e %H:%M:%S')} {text}".encode(), address)
 
     def _serve(self) -> None:
         while message := self._socket.recv(65_536):
