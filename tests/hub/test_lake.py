@@ -230,7 +230,7 @@ async def test_a_commit_in_doubt_is_neither_acknowledged_nor_repeated(
     async with intake(tmp_path) as hub:
         with monkeypatch.context() as patch:
             patch.setattr(DeltaTable, "create_write_transaction", fails)
-            patch.setattr(commit, "DeltaTable", unreadable)
+            patch.setattr(commit, "opened", unreadable)
             waiting = asyncio.create_task(hub.submit(message("ls", mid="a")))
             await asked.wait()
             asked.clear()

@@ -33,7 +33,7 @@ def test_a_batch_leaves_out_what_another_process_has_stored(tmp_path: Path):
     assert second.append(rows("b", "c")) == {message_key(twice)}
     assert second.append(rows("a")) == {message_key(rows("a")[0])}
     assert stored(tmp_path) == {"a/0": 1, "b/0": 1, "c/0": 1}
-    assert len(list(RAW_EVENTS.path(tmp_path).glob("*/*.parquet"))) == 2, "no file without a purpose stays"
+    assert len(list((tmp_path / RAW_EVENTS.name).glob("*/*.parquet"))) == 2, "no file without a purpose stays"
 
 
 def test_a_commit_that_is_overtaken_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -57,7 +57,7 @@ def test_a_process_that_wrote_nothing_for_long_still_finds_out(tmp_path: Path):
     for number in range(12):
         busy.append(rows(str(number)))
     for version in range(8):  # a checkpoint at 10 covers them
-        (RAW_EVENTS.path(tmp_path) / "_delta_log" / f"{version:020d}.json").unlink()
+        (tmp_path / RAW_EVENTS.name / "_delta_log" / f"{version:020d}.json").unlink()
     assert len(idle.append(rows("1", "11", "new"))) == 2
     assert stored(tmp_path) == {f"{mid}/0": 1 for mid in [*map(str, range(12)), "new"]}
 

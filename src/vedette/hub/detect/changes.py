@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.lake import durable
-from vedette.hub.lake.tables import RAW_EVENTS
+from vedette.hub.lake.storage import Where
+from vedette.hub.lake.tables import RAW_EVENTS, arrow_schema, live, opened, rows_of, utc
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,7 @@ _TIMES = ("TimeStamp", "WindowEnd", "TimeGenerated")
 _BY_TIME_SQL = f"""
     WITH later AS (
         SELECT {", ".join(_COLUMNS)}, epoch_us(TimeGenerated) AS received
-        FROM read_parquet($files, hive_partitioning = false) WHERE received > $after
+        FROM ({rows_of(RAW_EVENTS)}) WHERE received > $after
     ), page AS (SELECT received FROM later ORDER BY received LIMIT $limit)
     SELECT * FROM later WHERE received <= (SELECT max(received) FROM page) ORDER BY received
 """  # noqa: S608
@@ -83,13 +83,12 @@ class _Gap(Exception):
 class Changes:
     """Reads the event table of a lake, version by version. For one thread."""
 
-    def __init__(self, lake: Path) -> None:
-        self._root = RAW_EVENTS.path(lake)
-        self._log = self._root / durable.LOG
+    def __init__(self, lake: Where) -> None:
+        self._files = RAW_EVENTS.files(lake)
 
     def beginning(self, now: float) -> Position:
         """Where to begin with a lake that was never judged."""
-        return Position(0 if self._entry(0).exists() else BY_TIME, now - FIRST_READ_S)
+        return Position(0 if self._holds(0) else BY_TIME, now - FIRST_READ_S)
 
     def after(self, position: Position) -> Batch:
         """What follows a position; without events if nothing does."""
@@ -111,21 +110,29 @@ class Changes:
                 events += self._rows(name)
         if version > position.version:
             # What is about to be judged must not be undone by a power failure of the lake's disk.
-            durable.sync_log(self._root, position.version + 1, version)
+            self._files.sync_log(position.version + 1, version)
         watermark = max([position.watermark, *(event.received for event in events)])
         return Batch(events, Position(version, watermark), caught_up=len(events) < BATCH_ROWS)
 
-    def _entry(self, version: int) -> Path:
-        return self._log / f"{version:020d}.json"
+    def _entry(self, version: int) -> bytes:
+        """A log entry. Raises FileNotFoundError."""
+        return self._files.get(f"{durable.LOG}/{version:020d}.json")
+
+    def _holds(self, version: int) -> bool:
+        try:
+            self._entry(version)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _added(self, version: int) -> list[str] | None:
         """Names of the files that a version adds; None if there is no such version yet. Raises _Gap."""
         try:
-            lines = self._entry(version).read_bytes().splitlines()
+            lines = self._entry(version).splitlines()
         except FileNotFoundError:
             newest = self._newest()
             # Beyond, cleaned up; or the lake is older than the position: it was restored.
-            if newest >= version or (newest < version - 1 and not self._entry(version - 1).exists()):
+            if newest >= version or (newest < version - 1 and not self._holds(version - 1)):
                 raise _Gap from None
             return None
         try:
@@ -138,7 +145,7 @@ class Changes:
     def _newest(self) -> int:
         """The latest version that the log certainly reached, as its last checkpoint tells; -1 if none."""
         try:
-            return int(json.loads((self._log / durable.LAST_CHECKPOINT).read_bytes())["version"])
+            return int(json.loads(self._files.get(f"{durable.LOG}/{durable.LAST_CHECKPOINT}"))["version"])
         except FileNotFoundError:
             return -1
 
@@ -148,27 +155,24 @@ class Changes:
 
         try:
             # A file of its own, not a dataset: the partition in its path is no column here.
-            with pq.ParquetFile(self._root / name) as file:
-                return list(_observed(pa.Table.from_batches(file.iter_batches(columns=list(_COLUMNS)))))
+            with pq.ParquetFile(pa.BufferReader(self._files.get(name))) as file:
+                return list(_observed(file.read(columns=list(_COLUMNS))))
         except FileNotFoundError:
             raise _Gap from None
 
     def _by_time(self, position: Position) -> Batch:
         """The next rows in order of receipt, from the files that are live now."""
         import duckdb
-        from deltalake import DeltaTable
 
-        from vedette.hub.lake.tables import live, utc
-
-        table = DeltaTable(self._root)
+        table = opened(self._files)
         first = utc(max(0.0, position.watermark)).date().isoformat()
-        files = [str(self._root / file.name) for file in live(table) if file.day >= first]
+        sizes = {file.name: file.size for file in live(table) if file.day >= first}
         rows: list[Observed] = []
-        if files:
+        if sizes:
             with duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 bounds = {
-                    "files": files,
+                    "files": self._files.attach(connection, sizes),
                     "after": round(position.watermark * 1e6),
                     "limit": BATCH_ROWS,
                 }
@@ -183,8 +187,10 @@ def _observed(table: pa.Table) -> Iterator[Observed]:
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
+    schema = arrow_schema(RAW_EVENTS)
     for name in _COLUMNS:
-        column = table[name]
+        known = name in table.column_names  # an older release may not have written it
+        column = table[name] if known else pa.nulls(len(table), schema.field(name).type)
         if name in _TIMES:
             micros = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
             columns[name] = [(value or 0) / 1e6 for value in micros.to_pylist()]

@@ -15,17 +15,18 @@ import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from vedette.hub.lake import durable
 from vedette.hub.lake.errors import reason
+from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import (
+    ATTEMPTS,
     DEAD_LETTERS,
     PARTITION,
     RAW_EVENTS,
@@ -34,6 +35,8 @@ from vedette.hub.lake.tables import (
     Table,
     arrow_schema,
     live,
+    opened,
+    rows_of,
 )
 
 if TYPE_CHECKING:
@@ -61,11 +64,6 @@ SWEEP_PERIOD_S = 600.0
 
 DEAD_LETTER_DAYS = 14
 """Dead letters are for finding a fault, not for keeping."""
-
-ATTEMPTS = 50
-"""Tries of one commit. Each needs some 20 ms without an append, of which there are ten a second."""
-
-SPILL = ".spill"
 
 
 class Maintained(msgspec.Struct):
@@ -115,9 +113,8 @@ def _bounded(files: list[DataFile]) -> list[list[DataFile]]:
 class _Upkeep:
     """Maintenance of one table. For one thread."""
 
-    def __init__(self, lake: Path, table: Table, days: int, state: Maintained) -> None:
-        self._root = table.path(lake)
-        self._spill = lake / SPILL
+    def __init__(self, lake: Where, table: Table, days: int, state: Maintained) -> None:
+        self._files = table.files(lake)
         self._table = table
         self._days = days
         self._state = state
@@ -135,19 +132,17 @@ class _Upkeep:
         swept = table.vacuum(dry_run=False, full=True)
         table.update_incremental()
         table.cleanup_metadata()
-        durable.sync_log(self._root, before + 1, table.version())
+        self._files.sync_log(before + 1, table.version())
         self._state.swept_files += len(swept)
 
     def _open(self) -> DeltaTable:
-        from deltalake import DeltaTable
-
-        return DeltaTable(self._root)
+        return opened(self._files)
 
     def _expire(self, first_kept: date) -> None:
         old = [file for file in live(self._open()) if file.day < first_kept.isoformat()]
         if old and self._replace(old, [], data_change=True):
             self._state.expired_files += len(old)
-            log.info("%s: %d files from before %s expired", self._root.name, len(old), first_kept)
+            log.info("%s: %d files from before %s expired", self._table.name, len(old), first_kept)
 
     def _merge(self, files: list[DataFile]) -> None:
         merged = self._sorted_copy(files)
@@ -156,36 +151,37 @@ class _Upkeep:
             replaced = self._replace(files, [merged], data_change=False)
         finally:
             if not replaced and merged.path not in {file.name for file in live(self._open())}:
-                (self._root / merged.path).unlink(missing_ok=True)
+                self._files.remove(merged.path)
         if replaced:
             self._state.merges += 1
             self._state.merged_files += len(files)
 
     def _sorted_copy(self, files: list[DataFile]) -> AddAction:
-        """One synced file with the rows of many, in the table's order."""
+        """One durable file with the rows of many, in the table's order."""
         import duckdb
 
-        from vedette.hub.lake.commit import COMPRESSION, add_action, new_file
+        from vedette.hub.lake.commit import COMPRESSION, add_action, new_name
 
-        name = new_file(self._root, files[0].day)
-        path = self._root / name
-        self._spill.mkdir(mode=0o700, exist_ok=True)
+        scratch = self._files.scratch
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         bounds: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MERGE_MEMORY,
             "threads": 1,
-            "temp_directory": str(self._spill),
+            "temp_directory": str(scratch),
         }
-        columns = ", ".join(column for column in self._table.columns if column != PARTITION)
-        with duckdb.connect(config=bounds) as connection:
-            connection.execute(
-                f"COPY (SELECT {columns} FROM read_parquet($files, hive_partitioning = false) "  # noqa: S608
-                f"ORDER BY DeviceId, TimeGenerated) TO $target (FORMAT parquet, COMPRESSION {COMPRESSION})",
-                {"files": [str(self._root / file.name) for file in files], "target": str(path)},
-            )
-        durable.sync(path)
-        durable.sync(path.parent)
-        rows = sum(file.rows for file in files)
-        return add_action(self._root, name, rows, files[0].day, data_change=False)
+        name, target = new_name(files[0].day), scratch / f"{uuid.uuid4()}.parquet"
+        try:
+            with duckdb.connect(config=bounds) as connection:
+                sources = self._files.attach(connection, {file.name: file.size for file in files})
+                connection.execute(
+                    f"COPY (SELECT * FROM ({rows_of(self._table)}) ORDER BY DeviceId, TimeGenerated) "  # noqa: S608
+                    f"TO $target (FORMAT parquet, COMPRESSION {COMPRESSION})",
+                    {"files": sources, "target": str(target)},
+                )
+            stored = self._files.put(name, target)
+        finally:
+            target.unlink(missing_ok=True)
+        return add_action(name, stored, sum(file.rows for file in files), files[0].day, data_change=False)
 
     def _replace(self, old: list[DataFile], new: list[AddAction], *, data_change: bool) -> bool:
         """Commit removals and additions together and sync the log; False if another hub was faster.
@@ -225,7 +221,7 @@ class _Upkeep:
                 break
         before = table.version()
         table.update_incremental()
-        durable.sync_log(self._root, before + 1, table.version())
+        self._files.sync_log(before + 1, table.version())
         return True
 
 
@@ -235,7 +231,7 @@ class Maintenance:
     retention_days: age at which raw events are removed, by day of receipt.
     """
 
-    def __init__(self, lake: Path, *, retention_days: int, period: float = PERIOD_S) -> None:
+    def __init__(self, lake: Where, *, retention_days: int, period: float = PERIOD_S) -> None:
         self.state = Maintained()
         days = {RAW_EVENTS: retention_days, DEAD_LETTERS: min(retention_days, DEAD_LETTER_DAYS)}
         self._upkeep = [_Upkeep(lake, table, days[table], self.state) for table in TABLES]

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vedette.hub.lake.durable import LOG
 from vedette.hub.lake.seen import COLUMNS, REMEMBERED, Seen, key_of, recent
+from vedette.hub.lake.storage import Storage
 from vedette.hub.lake.tables import DeadLetter, RawEvent
 
 Row = RawEvent | DeadLetter
@@ -28,25 +29,25 @@ def message_key(row: Row) -> bytes:
 
 
 class Others:
-    """What others have added to the table in `root` since a version. For one thread.
+    """What others have added to the table in `files` since a version. For one thread.
 
     version: up to where the log is known, the entries of the owner included.
     """
 
-    def __init__(self, root: Path, version: int) -> None:
+    def __init__(self, files: Storage, version: int) -> None:
         self.version = version
-        self._root = root
+        self._files = files
         self._seen = Seen()
 
     def read(self, version: int) -> None:
         """Look into the log as far as `version`. Raises what the disk raises, and may be repeated then."""
         try:
             while self.version < version:
-                for name in _added(self._root, self.version + 1):
-                    self._remember(_messages(self._root / name))
+                for name in _added(self._files, self.version + 1):
+                    self._remember(_messages(self._files.get(name)))
                 self.version += 1
         except FileNotFoundError:  # cleaned up: nothing was written here for minutes
-            self._remember(recent(self._root, datetime.now(UTC).date(), limit=REMEMBERED))
+            self._remember(recent(self._files, datetime.now(UTC).date(), limit=REMEMBERED))
             self.version = version
 
     def stored(self, rows: Iterable[Row]) -> frozenset[bytes]:
@@ -60,17 +61,17 @@ class Others:
             self._seen.add(key_of(*message))
 
 
-def _added(root: Path, version: int) -> Iterator[str]:
+def _added(files: Storage, version: int) -> Iterator[str]:
     """Names of the data files with new rows that a version of a table brought."""
-    for line in (root / LOG / f"{version:020d}.json").read_bytes().splitlines():
+    for line in files.get(f"{LOG}/{version:020d}.json").splitlines():
         add = json.loads(line).get("add")
         if add and add["dataChange"]:
             yield add["path"]
 
 
-def _messages(path: Path) -> Iterator[tuple[str, str, str]]:
+def _messages(content: bytes) -> Iterator[tuple[str, str, str]]:
     """(device, module, message id) of the messages in a data file, each once."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
         table = file.read(columns=list(COLUMNS))
     distinct = table.group_by(list(COLUMNS)).aggregate([])
     return zip(*(distinct[name].to_pylist() for name in COLUMNS), strict=True)

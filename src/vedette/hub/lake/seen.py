@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from datetime import date, timedelta
 from hashlib import blake2b
-from pathlib import Path
 
-from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, live
+from vedette.hub.lake.storage import Storage, Where
+from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, live, opened
 
 REMEMBERED = 1_000_000
 """Messages remembered, the newest, at 83 bytes each. Beyond it the oldest quarter is forgotten;
@@ -58,7 +58,7 @@ class Seen:
         self._generations[-1].add(key)
 
 
-def recall(lake: Path, today: date, capacity: int = REMEMBERED) -> Seen:
+def recall(lake: Where, today: date, capacity: int = REMEMBERED) -> Seen:
     """The messages that the lake received in the last days, newest last. Reads three columns."""
     seen = Seen(capacity)
     for table, kind, where in (
@@ -66,25 +66,24 @@ def recall(lake: Path, today: date, capacity: int = REMEMBERED) -> Seen:
         (DEAD_LETTERS, b"", "EventIndex < 0"),
         (DEAD_LETTERS, UNREADABLE, "true"),
     ):
-        for device, module, message in recent(table.path(lake), today, where, limit=capacity):
+        for device, module, message in recent(table.files(lake), today, where, limit=capacity):
             seen.add(key_of(device, module, message, kind))
     return seen
 
 
-def recent(table: Path, today: date, where: str = "true", *, limit: int) -> list[tuple[str, str, str]]:
+def recent(files: Storage, today: date, where: str = "true", *, limit: int) -> list[tuple[str, str, str]]:
     """(device, module, message id) of the newest messages of a table, oldest first."""
     import duckdb
-    from deltalake import DeltaTable
 
     first = (today - timedelta(days=REMEMBERED_DAYS - 1)).isoformat()
-    files = [str(table / file.name) for file in live(DeltaTable(table)) if file.day >= first]
-    if not files:
+    sizes = {file.name: file.size for file in live(opened(files)) if file.day >= first}
+    if not sizes:
         return []
     with duckdb.connect() as connection:
         rows = connection.execute(
             f"SELECT {', '.join(COLUMNS)} "  # noqa: S608 - `where` is ours
             "FROM read_parquet($files, hive_partitioning = false) "
             f"WHERE {where} GROUP BY ALL ORDER BY max(TimeGenerated) DESC LIMIT $limit",
-            {"files": files, "limit": limit},
+            {"files": files.attach(connection, sizes), "limit": limit},
         ).fetchall()
     return rows[::-1]

@@ -7,13 +7,12 @@ How rows get in lives in `commit`, how they are read in `duckdb`.
 
 from __future__ import annotations
 
-import os
 import typing
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vedette.hub.lake import durable
+from vedette.hub.lake.storage import Storage, Where, at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +35,9 @@ delta-rs lists the whole log directory at each commit."""
 
 REMOVED_FILE_RETENTION = "interval 15 minutes"
 """How long a file that compaction or retention replaced stays readable: longer than any query may run."""
+
+ATTEMPTS = 50
+"""Tries of one commit: each that fails means that another process's has succeeded."""
 
 
 class RawEvent(NamedTuple):
@@ -98,8 +100,12 @@ class Table(NamedTuple):
         return typing.get_type_hints(self.row)
 
     def path(self, lake: Path) -> Path:
-        """Its directory."""
+        """Its directory, on a disk of this machine."""
         return lake / self.name
+
+    def files(self, lake: Where) -> Storage:
+        """Its directory."""
+        return at(lake).below(self.name)
 
 
 RAW_EVENTS = Table("raw_events", RawEvent)
@@ -108,18 +114,44 @@ TABLES = (RAW_EVENTS, DEAD_LETTERS)
 
 
 class DataFile(NamedTuple):
-    """A live data file: its name below the table's directory, its partition, its rows."""
+    """A live data file: its name below the table's directory, its partition, its rows, its bytes."""
 
     name: str
     day: str
     rows: int
+    size: int = 0
 
 
 def live(table: DeltaTable) -> list[DataFile]:
     """The data files that the table's log names."""
     actions = table.get_add_actions(flatten=True)
-    columns = (actions[name].to_pylist() for name in ("path", f"partition.{PARTITION}", "num_records"))
-    return [DataFile(name, str(day), rows or 0) for name, day, rows in zip(*columns, strict=True)]
+    names = ("path", f"partition.{PARTITION}", "num_records", "size_bytes")
+    columns = (actions[name].to_pylist() for name in names)
+    return [DataFile(name, str(day), rows or 0, size) for name, day, rows, size in zip(*columns, strict=True)]
+
+
+_FILE_TYPES = {
+    str: "VARCHAR",
+    bytes: "BLOB",
+    bool: "BOOLEAN",
+    int: "BIGINT",
+    datetime: "TIMESTAMPTZ",
+    date: "DATE",
+}
+
+
+def rows_of(table: Table, files: str = "$files") -> str:
+    """SQL for the rows of some data files with all declared columns; null in what an older release wrote.
+
+    What a newer release has added is among the columns. The partition is not.
+    """
+    nulls = ", ".join(
+        f"NULL::{_FILE_TYPES[kind]} AS {name}" for name, kind in table.columns.items() if name != PARTITION
+    )
+    return (
+        f"SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true) "  # noqa: S608
+        f"UNION ALL BY NAME SELECT {nulls} WHERE false"
+    )
 
 
 def arrow_schema(table: Table) -> pa.Schema:
@@ -137,6 +169,13 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([(name, types[kind]) for name, kind in table.columns.items()])
 
 
+def unknown_columns(known: DeltaTable, table: Table) -> list[pa.Field[Any]]:
+    """Columns of a table that this release does not declare: a newer one has added them."""
+    import pyarrow as pa
+
+    return [field for field in pa.schema(known.schema()) if field.name not in table.columns]
+
+
 def utc(seconds: float) -> datetime:
     """A time of the border as a column value. Raises ValueError beyond the years 1 to 9999."""
     try:
@@ -145,16 +184,31 @@ def utc(seconds: float) -> datetime:
         raise ValueError(f"{seconds} is not a time: {error}") from None
 
 
-def open_table(lake: Path, table: Table) -> DeltaTable:
-    """The table, created if it does not exist and mended if a power failure tore its log."""
+def opened(files: Storage) -> DeltaTable:
+    """The table in a directory as its log is now. Raises OSError, DeltaError."""
     from deltalake import DeltaTable
 
-    path = table.path(lake)
-    if durable.recover(path):
-        return DeltaTable(path)
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    opened = DeltaTable.create(
-        path,
+    return DeltaTable(files.uri, storage_options=files.options)
+
+
+def open_table(lake: Where, table: Table) -> DeltaTable:
+    """The table, created if it does not exist, mended if a power failure tore its log, and with all columns.
+
+    An older release wrote fewer: its rows have nulls in the new ones, and so has what it goes on to write.
+    """
+    files = table.files(lake)
+    if not files.recover():
+        return _create(files, table)
+    known = opened(files)
+    return _with_columns(known, files, table)
+
+
+def _create(files: Storage, table: Table) -> DeltaTable:
+    from deltalake import DeltaTable
+
+    files.prepare()
+    created = DeltaTable.create(
+        files.uri,
         arrow_schema(table),
         mode="ignore",  # two hubs may start on one lake
         partition_by=[PARTITION],
@@ -163,8 +217,28 @@ def open_table(lake: Path, table: Table) -> DeltaTable:
             "delta.logRetentionDuration": LOG_RETENTION,
             "delta.deletedFileRetentionDuration": REMOVED_FILE_RETENTION,
         },
+        storage_options=files.options,
     )
-    durable.sync_log(path, 0, opened.version())
-    for directory in (path, lake, lake.parent):
-        durable.sync(directory)
-    return opened
+    files.sync_log(0, created.version())
+    return created
+
+
+def _with_columns(known: DeltaTable, files: Storage, table: Table) -> DeltaTable:
+    """The table with the columns that this release declares; those of a newer one stay."""
+    from deltalake.exceptions import CommitFailedError
+    from deltalake.schema import Schema
+
+    for attempt in range(1, ATTEMPTS + 1):
+        present = {field.name for field in known.schema().fields}
+        declared = Schema.from_arrow(arrow_schema(table)).fields
+        missing = [field for field in declared if field.name not in present]
+        if not missing:
+            break
+        try:
+            known.alter.add_columns(missing)
+        except CommitFailedError:  # others commit at the same time, or add the same columns
+            if attempt == ATTEMPTS:
+                raise
+        before, known = known.version(), opened(files)
+        files.sync_log(before + 1, known.version())
+    return known
