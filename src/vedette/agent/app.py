@@ -125,6 +125,7 @@ class Agent:
             route=local.route,
             on_desired=self._desired,
             pay=self._budget.pay,
+            find_hub=local.find_hub,
         )
         self._schedule = Schedule(self._plan.timers, phase=_phase(local), now=time.monotonic())
         self._owed: set[str] = set()

@@ -198,61 +198,86 @@ async def register(enrollment: Enrollment, route: Route) -> Assignment:
         await link.close()
 
 
+class Finder(msgspec.Struct, frozen=True, kw_only=True):
+    """Finds where a device belongs. Called, it asks the service once; raises LocalError.
+
+    ca_file, port: of the hub, and of the service unless the enrollment says otherwise.
+    """
+
+    enrollment: Enrollment
+    config: Path
+    state: Path
+    ca_file: Path | None = None
+    port: int | None = None
+
+    @property
+    def route(self) -> Route:
+        """To the service. Raises LocalError."""
+        return self._route_to(self.enrollment.endpoint, self.enrollment.port or self.port)
+
+    async def __call__(self) -> Local:
+        """Register, and keep the assignment."""
+        route = self.route
+        try:
+            return self._keep(await register(self.enrollment, route))
+        except (Ended, NotAssigned) as error:
+            raise LocalError(f"{self.enrollment.name} is not provisioned by {route}: {error}") from None
+
+    async def insist(self) -> Local:
+        """Register until it succeeds; say each new reason once. To the service manager we run."""
+        notify("READY=1\nSTATUS=registering with the provisioning service")
+        watch = asyncio.create_task(keep_watch())
+        backoff, told, route = Backoff(Pace(), random.random), "", self.route
+        try:
+            while True:
+                try:
+                    return self._keep(await register(self.enrollment, route))
+                except (Ended, NotAssigned) as error:
+                    refused = isinstance(error, NotAssigned) or error.kind == "refused"
+                    if str(error) != told:
+                        told = str(error)
+                        log.warning("%s is not provisioned by %s: %s", self.enrollment.name, route, error)
+                    await asyncio.sleep(backoff.after(lasted=0.0, refused=refused))
+        finally:
+            watch.cancel()
+
+    def kept(self) -> Local | None:
+        """As it was told last, if that was for this registration."""
+        assignment = _kept(self.state / ASSIGNMENT)
+        ours = (self.enrollment.id_scope, self.enrollment.name)
+        if assignment is None or (assignment.id_scope, assignment.registration_id) != ours:
+            return None
+        return self._local(assignment)
+
+    def _keep(self, assignment: Assignment) -> Local:
+        log.info("%s is %s at %s", self.enrollment.name, assignment.device_id, assignment.hub)
+        write_private(self.state / ASSIGNMENT, msgspec.json.encode(assignment))
+        return self._local(assignment)
+
+    def _local(self, assignment: Assignment) -> Local:
+        key, x509 = self.enrollment.key, self.enrollment.x509
+        return Local(
+            connection=ConnectionString(assignment.hub, Identity(assignment.device_id), key, x509),
+            route=self._route_to(assignment.hub, self.port),
+            state=self.state,
+            find_hub=self,
+        )
+
+    def _route_to(self, address: str, port: int | None) -> Route:
+        return route_to(address, self.config, ca_file=self.ca_file, port=port, x509=self.enrollment.x509)
+
+
 async def provisioned(
     config: Path, state: Path, *, ca_file: Path | None = None, port: int | None = None, patient: bool = True
 ) -> Local:
     """What the agent needs, by an assignment that is kept or made now. Raises LocalError.
 
-    patient: try until it succeeds, the service manager being told that we run; else once.
+    patient: try until it succeeds; else once.
     """
     enrollment = read_enrollment(config / PROVISIONING)
     make_state(state)
-    assignment = _kept(state / ASSIGNMENT)
-    if assignment is None or (assignment.id_scope, assignment.registration_id) != (
-        enrollment.id_scope,
-        enrollment.name,
-    ):
-        route = route_to(
-            enrollment.endpoint, config, ca_file=ca_file, port=enrollment.port or port, x509=enrollment.x509
-        )
-        assignment = await (_insist(enrollment, route) if patient else _once(enrollment, route))
-        write_private(state / ASSIGNMENT, msgspec.json.encode(assignment))
-    return Local(
-        connection=ConnectionString(
-            assignment.hub, Identity(assignment.device_id), enrollment.key, enrollment.x509
-        ),
-        route=route_to(assignment.hub, config, ca_file=ca_file, port=port, x509=enrollment.x509),
-        state=state,
-    )
-
-
-async def _once(enrollment: Enrollment, route: Route) -> Assignment:
-    try:
-        return await register(enrollment, route)
-    except (Ended, NotAssigned) as error:
-        raise LocalError(f"{enrollment.name} is not provisioned by {route}: {error}") from None
-
-
-async def _insist(enrollment: Enrollment, route: Route) -> Assignment:
-    """Register until it succeeds; say each new reason of a failure once."""
-    notify("READY=1\nSTATUS=registering with the provisioning service")
-    watch = asyncio.create_task(keep_watch())
-    backoff, told = Backoff(Pace(), random.random), ""
-    try:
-        while True:
-            try:
-                assignment = await register(enrollment, route)
-            except (Ended, NotAssigned) as error:
-                refused = isinstance(error, NotAssigned) or error.kind == "refused"
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("%s is not provisioned by %s: %s", enrollment.name, route, error)
-                await asyncio.sleep(backoff.after(lasted=0.0, refused=refused))
-            else:
-                log.info("%s is %s at %s", enrollment.name, assignment.device_id, assignment.hub)
-                return assignment
-    finally:
-        watch.cancel()
+    finder = Finder(enrollment=enrollment, config=config, state=state, ca_file=ca_file, port=port)
+    return finder.kept() or await (finder.insist() if patient else finder())
 
 
 def read_enrollment(path: Path) -> Enrollment:

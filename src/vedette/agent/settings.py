@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,15 @@ class LocalError(ValueError):
 class Local(msgspec.Struct, frozen=True, kw_only=True):
     """Who this agent is, how it reaches its hub, and where it keeps its state.
 
-    dialect: `micro`, `classic`,
-    or empty for the one that the module's name implies.
+    dialect: `micro`, `classic`, or empty for the one that the module's name implies. find_hub: asks where the
+    device belongs now, raising LocalError; None where a connection string says it for good.
     """
 
     connection: ConnectionString
     route: Route
     state: Path
     dialect: str = ""
+    find_hub: Callable[[], Awaitable[Local]] | None = None
 
 
 class Conf(msgspec.Struct, frozen=True):
@@ -116,6 +118,11 @@ def route_to(
     )
     if not x509:
         return route
+    if websocket:
+        raise LocalError(
+            f"{config / CONF}: IothubModule_TransportProtocol: {conf.transport} carries no client"
+            " certificate, and the agent is to prove itself by X.509; use MQTT_Protocol, or a key"
+        )
     certificate, key = config / CERTIFICATE, config / PRIVATE_KEY
     for path in (certificate, key):
         if not path.exists():

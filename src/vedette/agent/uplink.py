@@ -22,6 +22,7 @@ from vedette.agent.link import Ended, Link
 from vedette.agent.outbox import Outbox, Total
 from vedette.agent.route import Route
 from vedette.agent.session import Backoff, Desired, Document, Pace, Twin
+from vedette.agent.settings import Local, LocalError
 from vedette.wire.iothub import (
     TOKEN_TTL_S,
     ConnectionString,
@@ -38,6 +39,14 @@ if that is later."""
 
 RENEWAL_DRAIN_S = 10.0
 """How long a connection that is to be renewed waits for acknowledgements that are due."""
+
+
+AWAY_S = 3_600.0
+"""A hub that was not reached for so long may have moved: a device that was provisioned asks where to, at most
+so often. One whose credentials are refused asks after each back-off."""
+
+FIND_S = 60.0
+"""How long the answer to that is waited for."""
 
 
 class Counters(msgspec.Struct):
@@ -59,8 +68,8 @@ class Uplink:
     on_desired: awaited with the whole desired document and its version, one call at a time; if several
     changes come during a call, the next gets the last of them. route: where to connect, and how. pay: asked
     before a message of so many metered units is sent; if False, it waits, to be asked for again when
-    something happens. state: for people. unacknowledged: metered units of what was sent over this connection
-    and is still in the outbox.
+    something happens. find_hub: see `Local`. state: for people. unacknowledged: metered units of what was
+    sent over this connection and is still in the outbox.
 
     Raises DialectError if there is neither a key nor a certificate, or an id that MQTT topics cannot carry.
     """
@@ -75,6 +84,7 @@ class Uplink:
         token_ttl: float = TOKEN_TTL_S,
         pace: Pace | None = None,
         pay: Callable[[int], bool] = lambda units: True,
+        find_hub: Callable[[], Awaitable[Local]] | None = None,
     ) -> None:
         if not connection.key and not route.certificate:
             raise DialectError("connection string: no SharedAccessKey, and no certificate instead of one")
@@ -88,6 +98,8 @@ class Uplink:
         self._on_desired = on_desired
         self._pay = pay
         self._route = route
+        self._find_hub = find_hub
+        self._sure = float("-inf")
         self._token_ttl = token_ttl
         self._backoff = Backoff(pace or Pace(), random.random)
         self._twin = Twin(secrets.token_hex(3))
@@ -144,6 +156,7 @@ class Uplink:
 
     async def _stay(self) -> None:
         """Connect again and again: after a failure not before the back-off allows, else at once."""
+        self._sure = self._now()
         while not self._closing:
             link = Link(
                 self._connection.identity.client_id, stirred=self._stirred.set, received=self._received
@@ -156,6 +169,7 @@ class Uplink:
                 self._tell(end)
                 self.state = f"waiting {delay:.0f} s: {end}"
                 await self._pause(self._now() + delay)
+                await self._follow_hub(end, link.since)
         self._idle.set()
 
     async def _converse(self, link: Link) -> None:
@@ -175,6 +189,26 @@ class Uplink:
             await link.close()
             self._take_acknowledged(link)
             self.unacknowledged = 0
+
+    async def _follow_hub(self, end: Ended, since: float | None) -> None:
+        """Ask where the device belongs now, if there is somebody to ask and reason to doubt it.
+
+        since: when the connection that ended stood, if ever. What the hub knows of the twin is not relied on
+        any more: it may be another hub, or the device have been made anew.
+        """
+        self._sure = self._sure if since is None else self._now()
+        doubt = end.kind == "refused" or self._now() - self._sure >= AWAY_S
+        if self._closing or not self._find_hub or not doubt:
+            return
+        self._sure = self._now()
+        try:
+            async with asyncio.timeout(FIND_S):
+                found = await self._find_hub()
+        except (LocalError, TimeoutError) as error:
+            self._tell_once("provisioning", str(error) or "no answer from the provisioning service")
+            return
+        self._connection, self._route = found.connection, found.route
+        self._twin = Twin(secrets.token_hex(3))
 
     async def _serve(self, link: Link, renew: float) -> None:
         while (now := self._now()) < renew:
@@ -245,9 +279,12 @@ class Uplink:
         """Warn once of each kind of failure until a connection stands again."""
         self.counters.refused += end.kind == "refused"
         self.counters.lost += end.kind == "lost"
-        if end.kind not in self._told:
-            self._told.add(end.kind)
-            log.warning("no connection to %s: %s", self._route, end)
+        self._tell_once(end.kind, f"no connection to {self._route}: {end}")
+
+    def _tell_once(self, kind: str, text: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning("%s", text)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
