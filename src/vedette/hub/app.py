@@ -19,6 +19,8 @@ from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Lake, Maintenance
+from vedette.hub.operations import Operations
+from vedette.hub.recorder import Recorder
 from vedette.hub.registry import Registry
 from vedette.hub.settings import HubSettings, HubState, check_port
 from vedette.hub.tls import ensure_pki
@@ -43,16 +45,25 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     pki = ensure_pki(state.pki, settings.host_names)
     registry = Registry(state.registry_url)
     intake = Intake(state.lake)
-    gateway = Gateway(registry, intake.submit, host_names=settings.host_names, limits=settings.limits)
+    operations = Operations()
+    recorder = Recorder(operations, intake.submit)
+    gateway = Gateway(
+        registry,
+        intake.submit,
+        host_names=settings.host_names,
+        limits=settings.limits,
+        operations=operations,
+    )
     maintenance = Maintenance(state.lake, retention_days=settings.retention_days)
     detection = open_detection(state)
 
     await intake.start()
     await maintenance.start()
     await detection.start()
+    await recorder.start()
     await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
-    access = Access(registry.policies, settings.host_names, settings.limits)
+    access = Access(registry.policies, settings.host_names, settings.limits, operations)
     application.include_router(iothub.router(registry, access))
     application.include_router(downlink.router(registry, gateway, access))
     application.include_router(provisioning.router(registry, settings.host_names[0]))
@@ -69,6 +80,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     # Stop order: no new messages, then acknowledge what the lake takes, then the lake itself.
     log.info("hub stops")
     await gateway.close()
+    await recorder.close()
     await intake.close()
     await detection.close()
     await maintenance.close()

@@ -21,7 +21,7 @@ from vedette.hub.lake.errors import CommitFailed
 from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
 from vedette.hub.tail import Tail
-from vedette.wire.events import utc_text
+from vedette.wire.events import BY_HUB, utc_text
 from vedette.wire.iothub import Identity, encode_properties
 from vedette.wire.message import MessageError
 
@@ -45,7 +45,6 @@ CLOSE_S = 10.0
 """How long a stopping hub waits for what has been submitted. Only a disk that fails takes so long; the
 devices still have those messages."""
 
-BY_HUB = frozenset({"HubOperation"})
 NOT_THE_HUB = "payload_type: is an event that only the hub makes"
 
 _encoder = msgspec.json.Encoder()

@@ -22,8 +22,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connects_per_second, connect_burst: beyond, CONNECT is answered with "unavailable": come again later.
     strangers_per_address: connections of one address that have not been let in yet. A fleet behind one
     address comes back with hundreds at once after an outage; each takes a second or two.
-    requests_per_second, request_burst: of one access policy at the service API; beyond, they are answered with
-    429 and the time to wait. A tool that goes through a whole fleet does well with this.
+    requests_per_second, request_burst: of one access policy at the service API; beyond, they are answered
+    with 429 and the time to wait. A tool that goes through a whole fleet does well with this.
     daily_units, daily_units_per_device: message units of a day (UTC) for the whole hub, and for a device with
     its modules; 0 for no limit. A unit is what the real service bills: 4 KB begun, of messages to the hub,
     twin requests and their answers, and pushed desired properties. Beyond, requests are answered with 403,

@@ -36,6 +36,7 @@ from vedette.wire.declare import (
 from vedette.wire.filesystem import Word
 
 __all__ = [
+    "BY_HUB",
     "COMMON_DETAILS",
     "DNS",
     "EVENT_TYPES",
@@ -51,6 +52,7 @@ __all__ = [
     "Gap",
     "HardwareDevice",
     "Heartbeat",
+    "HubOperation",
     "Kind",
     "ListeningPort",
     "ListeningPorts",
@@ -359,6 +361,36 @@ class ConnectedHardware(Snapshot, frozen=True, kw_only=True):
     """The devices on the PCI and USB buses."""
 
     devices: Annotated[tuple[HardwareDevice, ...], doc("The devices that this part lists.")] = ()
+
+
+@event_type(
+    "HubOperation",
+    category=Category.TRIGGERED,
+    identity=("operation", "outcome", "reason", "protocol", "remote_address", "identity"),
+)
+class HubOperation(Payload, frozen=True, kw_only=True):
+    """Something that was done with a device at the hub, or tried. Made by the hub; devices cannot send it.
+
+    It is an event of the device; of `$hub` where no registered device is concerned.
+    """
+
+    operation: Annotated[
+        Literal["Connect", "TwinUpdate", "MethodInvoke", "MessageToDevice"],
+        doc("TwinUpdate: of reported properties by the device, or of the twin by its owner."),
+    ]
+    outcome: Annotated[Literal["Accepted", "Refused"], doc("Whether it was done.")]
+    reason: Annotated[str, doc("Why it was refused, in one of a fixed number of texts.")] = ""
+    protocol: Annotated[
+        Literal["", "MQTT", "HTTPS"], doc("MQTT: also over WebSocket. HTTPS: the service API.")
+    ] = ""
+    remote_address: Annotated[str, doc("Where it came from; `*`: from more places than are told apart.")] = ""
+    identity: Annotated[
+        str, doc("The client id, as in `device/module`; of a refused connect, who it claimed to be.")
+    ] = ""
+
+
+BY_HUB = frozenset({"HubOperation"})
+"""Events that only a hub makes: no device may send them, and they are no sign of life of one."""
 
 
 @event_type("Heartbeat", category=Category.PERIODIC, kind=Kind.OPERATIONAL)

@@ -31,6 +31,7 @@ def verdict(profile: Profile, *chain: Pair, authorities: tuple[Pair, ...] = (), 
 
 
 NOT_ITS = "certificate: not the identity's"
+DIFFERS = "certificate: thumbprint differs"
 
 
 def test_a_thumbprint_lets_in_its_certificate_alone():
@@ -39,9 +40,9 @@ def test_a_thumbprint_lets_in_its_certificate_alone():
     for thumbprint in thumbprints(own.certificate):
         for profile in (Profile("selfSigned", thumbprint), Profile("selfSigned", "", thumbprint)):
             assert verdict(profile, own) == "in"
-            assert verdict(profile, other, own) == NOT_ITS
+            assert verdict(profile, other, own) == DIFFERS
             assert verdict(profile, own, enabled=False) == "identity: disabled"
-    assert verdict(Profile("selfSigned"), own) == NOT_ITS
+    assert verdict(Profile("selfSigned"), own) == DIFFERS
     assert verdict(Profile(), own) == "certificate: the identity has a key"
     assert verdict(Profile("selfSigned")) == "password: missing, and no certificate"
 

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_rig import DEVICE, HOST, MODULE, PATIENCE_S, running
-from vedette.hub.gateway import door
-from vedette.hub.gateway.door import OTHERS, Door
+from vedette.hub.gateway.door import Door
 from vedette.hub.gateway.server import CROWDED, TOO_OFTEN
 from vedette.hub.limits import Bucket, Limits
-from vedette.wire.iothub import TWIN_GET, TWIN_RESPONSE, Identity, make_token
+from vedette.wire.iothub import TWIN_GET, TWIN_RESPONSE, make_token
 from vedette.wire.packets import Connack, ConnectCode, Puback, Publish, Suback, Subscribe
 
 
@@ -54,16 +53,6 @@ def test_an_identity_that_connects_too_often_comes_again_later():
     assert [busy.too_often(DEVICE, 0.0) for _ in range(3)] == [False, False, True]
     assert not busy.too_often(MODULE, 0.0)
     assert not busy.too_often(DEVICE, 1.0)
-
-
-def test_refusals_are_counted_in_bounded_memory(monkeypatch: pytest.MonkeyPatch):
-    """By identity and reason until they are taken; what is too much, by reason."""
-    monkeypatch.setattr(door, "MAX_REFUSALS", 1)
-    busy = Door(Limits())
-    for identity in (DEVICE, DEVICE, MODULE, Identity("x")):
-        busy.refused(identity, "why")
-    assert busy.take_refusals() == {(DEVICE, "why"): 2, (OTHERS, "why"): 2}
-    assert not busy.take_refusals()
 
 
 # Over sockets
@@ -138,7 +127,11 @@ async def test_wrong_tokens_are_counted_by_the_identity_they_claim(tmp_path: Pat
             client = await rig.client()
             client.send(rig.hello(password=password.encode()))
             await client.expect(Connack(ConnectCode.NOT_AUTHORIZED))
-        assert rig.gateway.take_refusals() == {
-            (MODULE, "token: expired"): 1,
-            (MODULE, "token: signature is wrong"): 2,
+        counted = rig.gateway.operations.take().items()
+        assert {(who, done.outcome, done.reason): hits for (who, done), hits in counted} == {
+            (MODULE, "Refused", "token: expired"): 1,
+            (MODULE, "Refused", "token: signature is wrong"): 2,
+        }
+        assert {(done.remote_address, done.identity) for (_, done), _ in counted} == {
+            ("127.0.0.1", MODULE.client_id)
         }

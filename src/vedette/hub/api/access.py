@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
 from fastapi import Header, Request
 from fastapi.concurrency import run_in_threadpool
 
-from vedette.hub.api.refusal import throttled, unauthorized
+from vedette.hub.api.refusal import Refusal, throttled, unauthorized
 from vedette.hub.gateway.auth import MAX_EXPIRY_DIGITS, NOBODY
 from vedette.hub.limits import Bucket, Limits
+from vedette.hub.operations import HUB, Operations
 from vedette.hub.registry import Policies, Policy, Right
 from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.policies import RIGHTS
-from vedette.wire.iothub import DialectError, Token
+from vedette.wire.events import HubOperation
+from vedette.wire.iothub import DialectError, Identity, Token
 
 MAX_TOKEN_CHARACTERS = 4_096
 """Of an Authorization header; a token has about 200."""
+
+MAX_ID_CHARACTERS = 257
+"""Of a device and a module id, as far as an event repeats what a request says."""
+
+Operation = Literal["TwinUpdate", "MethodInvoke"]
 
 
 def policy_of(header: str, path: str, policies: Policies, host_names: Collection[str], now: float) -> Policy:
@@ -53,14 +61,17 @@ def _covers(resource: str, path: str, host_names: Collection[str]) -> bool:
 
 
 class Access:
-    """The way in to the service API of a hub with these names."""
+    """The way in to the service API of a hub with these names. operations: where its use is counted."""
 
     def __init__(
         self,
         policies: Policies,
         host_names: Collection[str],
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        operations: Operations | None = None,
     ) -> None:
+        self.limits = limits
+        self._operations = operations or Operations()
         self._policies = policies
         self._host_names = frozenset(name.lower() for name in host_names)
         self._buckets = {
@@ -84,6 +95,28 @@ class Access:
                 yield
 
         return check
+
+    def notes(self, operation: Operation) -> Callable[[Request], None]:
+        """A dependency: have the request, which is for a device, counted with what becomes of it."""
+
+        def note(request: Request) -> None:
+            request.state.note = partial(self._note, request, operation)
+
+        return note
+
+    def _note(self, request: Request, operation: Operation, refusal: Refusal | None) -> None:
+        given = request.path_params
+        identity = Identity(given["device_id"], given.get("module_id", ""))
+        unknown = refusal is not None and (refusal.status == 401 or refusal.code.endswith("NotFound"))
+        done = HubOperation(
+            operation=operation,
+            outcome="Refused" if refusal else "Accepted",
+            reason=refusal.code if refusal else "",
+            protocol="HTTPS",
+            remote_address=address_of(request),
+            identity=identity.client_id[:MAX_ID_CHARACTERS],
+        )
+        self._operations.note(HUB if unknown else identity, done)
 
     def _pace(self, policy: str) -> None:
         """Raises Refusal if the policy's holders ask too often."""

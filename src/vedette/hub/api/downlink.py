@@ -67,8 +67,10 @@ def router(registry: Registry, gateway: Gateway, access: Access) -> APIRouter:
     allowed = Depends(access.needs(Right.SERVICE_CONNECT))
     routes = APIRouter(route_class=ServiceRoute, include_in_schema=False, dependencies=[allowed])
 
-    @routes.post("/twins/{device_id}/methods")
-    @routes.post("/twins/{device_id}/modules/{module_id}/methods")
+    noted = [Depends(access.notes("MethodInvoke"))]
+
+    @routes.post("/twins/{device_id}/methods", dependencies=noted)
+    @routes.post("/twins/{device_id}/modules/{module_id}/methods", dependencies=noted)
     async def call(device_id: str, body: Body, module_id: str = "") -> Response:
         return await _call(gateway, Identity(device_id, module_id), read(body, MethodBody))
 

@@ -6,6 +6,7 @@ the registry are plain functions, which FastAPI runs in threads.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -23,6 +24,8 @@ from vedette.hub.api.documents import (
 )
 from vedette.hub.api.refusal import Refusal, ServiceRoute, argument, refusal_of
 from vedette.hub.api.search import PAGE_ROWS, search
+from vedette.hub.limits import Limits
+from vedette.hub.meter import day_of
 from vedette.hub.registry import Draft, Entry, Fleet, Registry, Right
 from vedette.hub.registry.query import parse
 from vedette.wire.iothub import Identity
@@ -79,8 +82,9 @@ def router(registry: Registry, access: Access) -> APIRouter:
         return [Depends(access.needs(rights))]
 
     _add_identities(routes, registry.fleet, allows)
-    _add_twins(routes, registry.fleet, allows)
+    _add_twins(routes, registry.fleet, allows, Depends(access.notes("TwinUpdate")))
     _add_overview(routes, registry.fleet, allows)
+    _add_statistics(routes, registry, access.limits, allows)
     return routes
 
 
@@ -123,9 +127,9 @@ def _add_identities(routes: APIRouter, fleet: Fleet, allows: _Allows) -> None:
         return Response(status_code=204)
 
 
-def _add_twins(routes: APIRouter, fleet: Fleet, allows: _Allows) -> None:
+def _add_twins(routes: APIRouter, fleet: Fleet, allows: _Allows, noted: Any) -> None:
     reading = allows(Right.REGISTRY_READ | Right.SERVICE_CONNECT)
-    writing = allows(Right.REGISTRY_WRITE | Right.SERVICE_CONNECT)
+    writing = [noted, *allows(Right.REGISTRY_WRITE | Right.SERVICE_CONNECT)]
 
     @routes.get("/twins/{device_id}", dependencies=reading)
     @routes.get("/twins/{device_id}/modules/{module_id}", dependencies=reading)
@@ -165,9 +169,13 @@ def _add_overview(routes: APIRouter, fleet: Fleet, allows: _Allows) -> None:
         more = {"x-ms-continuation": page.continuation} if page.continuation else {}
         return json(page.rows, {"x-ms-item-type": page.kind} | more)
 
+
+def _add_statistics(routes: APIRouter, registry: Registry, limits: Limits, allows: _Allows) -> None:
+    reading = allows(Right.REGISTRY_READ | Right.SERVICE_CONNECT)
+
     @routes.get("/statistics/devices", dependencies=reading)
     def device_statistics() -> Response:
-        counts = fleet.counts()
+        counts = registry.fleet.counts()
         return json(
             {
                 "totalDeviceCount": counts.devices,
@@ -178,7 +186,13 @@ def _add_overview(routes: APIRouter, fleet: Fleet, allows: _Allows) -> None:
 
     @routes.get("/statistics/service", dependencies=reading)
     def service_statistics() -> Response:
-        return json({"connectedDeviceCount": fleet.counts().connected})
+        return json(
+            {
+                "connectedDeviceCount": registry.fleet.counts().connected,
+                "dailyMessageUnits": registry.usage.units(day_of(time.time())),
+                "dailyMessageUnitsAllowed": limits.daily_units or None,
+            }
+        )
 
 
 def _identity(entry: Entry) -> Response:

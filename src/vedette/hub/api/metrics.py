@@ -81,6 +81,10 @@ def _of_gateway(gateway: Gateway) -> Iterator[Metric]:
     yield _counter("messages_durable_total", "Messages of these that are in the lake.", counters.durable)
     yield _by_reason("connections_refused_total", "Connections that were not let in.", counters.refused)
     yield _by_reason("connections_ended_total", "Connections that were, by what ended them.", counters.ended)
+    yield _by_reason("throttled_total", "Messages and requests beyond a limit.", counters.throttled)
+    usage = gateway.meter.usage(time.time())
+    yield _gauge("daily_units", "Message units of all gateways since midnight UTC.", usage.units)
+    yield _gauge("daily_units_allowed", "The daily quota of message units; 0: none.", usage.allowed)
 
 
 def _of_intake(intake: Intake) -> Iterator[Metric]:

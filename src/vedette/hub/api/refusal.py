@@ -80,16 +80,21 @@ def refusal_of(error: Exception, *, module: bool) -> Refusal:
 
 
 class ServiceRoute(APIRoute):
-    """A route whose errors have the service's form."""
+    """A route whose errors have the service's form. `request.state.note`, if there, is told of each."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See APIRoute."""
         serve: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
+            refusal = None
             try:
-                return await serve(request)
+                response = await serve(request)
             except Exception as error:  # noqa: BLE001 - logged, unless it is the caller's
-                return refusal_of(error, module="module_id" in request.path_params).response()
+                refusal = refusal_of(error, module="module_id" in request.path_params)
+                response = refusal.response()
+            if note := getattr(request.state, "note", None):
+                note(refusal)
+            return response
 
         return answer

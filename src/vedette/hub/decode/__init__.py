@@ -19,7 +19,7 @@ INTERFACE = "$.ifid"
 MESSAGE_TYPE = "mti"
 
 _MTI = re.compile(r"(?P<major>\d+)\.\d+-(?P<encoding>\d+)-(?P<source>\d+)-\d+")
-_SOURCES = {"0": "RTOS", "1": "Linux"}
+_SOURCES = {"0": "RTOS", "1": "Linux", "2": "Hub"}
 _FLAT_MAJOR = "2"
 """The one schema whose field ids we know; minor versions only add fields."""
 

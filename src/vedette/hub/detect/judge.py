@@ -17,6 +17,7 @@ from vedette.hub.detect.patterns import Patterns, mark
 from vedette.hub.detect.rules import Selection
 from vedette.hub.detect.sql import FULLTEXT, marks_column
 from vedette.hub.detect.taxonomy import Category, Observed, Row, column_type, common, plain
+from vedette.wire.events import BY_HUB
 from vedette.hub.intel.lookup import Lookup
 
 VERDICTS = 50_000
@@ -117,7 +118,7 @@ class _Bench:
         """Matches of the events that are of this category."""
         keyed: list[tuple[_Key, Observed]] = []
         new: dict[_Key, list[_Key]] = {}
-        for name in self._category.events or by_name:
+        for name in self._category.events or by_name.keys() - BY_HUB:
             for event in by_name.get(name, ()):
                 key = self._key(event)
                 keyed.append((key, event))

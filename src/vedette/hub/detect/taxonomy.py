@@ -46,7 +46,7 @@ class Unsupported(ValueError):
 
 
 class Category(NamedTuple):
-    """A log source. events: the RawEventNames it takes, none for all; rows: EventDetails → rows.
+    """A log source. events: the RawEventNames it takes, none for all but BY_HUB; rows: EventDetails → rows.
 
     inputs: the keys of EventDetails that the rows are made of; None where these are the rows themselves.
     """

@@ -26,7 +26,12 @@ MAX_EXPIRY_DIGITS = 12
 
 
 class Refused(Exception):
-    """A CONNECT that is not let in, with its CONNACK code and the reason for our log."""
+    """A CONNECT that is not let in, with its CONNACK code and the reason for our log.
+
+    device: the registered one that it named, as far as that was looked up.
+    """
+
+    device: Identity | None = None
 
     def __init__(self, code: ConnectCode, reason: str) -> None:
         super().__init__(reason)

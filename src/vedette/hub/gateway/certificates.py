@@ -43,7 +43,8 @@ def check_certificate(
     else:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: the identity has a key")
     if not proven:
-        raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: not the identity's")
+        why = "thumbprint differs" if profile.authentication == "selfSigned" else "not the identity's"
+        raise Refused(ConnectCode.NOT_AUTHORIZED, f"certificate: {why}")
     if not current(own, now):
         raise Refused(ConnectCode.NOT_AUTHORIZED, "certificate: expired")
     if not device.enabled:

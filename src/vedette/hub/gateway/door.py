@@ -1,4 +1,4 @@
-"""Who may knock, and how often: bounds on connections before they are let in, and what became of attempts.
+"""Who may knock, and how often: bounds on connections before they are let in.
 
 Pure; time passed in. Nothing here grows with what strangers send: every table has a bound.
 """
@@ -12,12 +12,6 @@ from vedette.wire.iothub import Identity
 
 MAX_BUCKETS = 100_000
 """Identities whose rate of connecting is remembered; those that came least lately are forgotten first."""
-
-MAX_REFUSALS = 10_000
-"""Pairs of identity and reason that are counted until they are taken; what exceeds them is counted under
-`OTHERS`."""
-
-OTHERS = Identity("*")
 
 
 class Knock:
@@ -43,7 +37,6 @@ class Door:
         self._limits = limits
         self._strangers: Counter[str] = Counter()
         self._buckets: dict[Identity, Bucket] = {}
-        self._refusals: Counter[tuple[Identity, str]] = Counter()
 
     def knock(self, address: str) -> Knock | None:
         """A connection comes: its place, or None if too many of its address wait already."""
@@ -67,15 +60,3 @@ class Door:
                 del self._buckets[next(iter(self._buckets))]
         self._buckets[identity] = bucket  # the latest is the last
         return not bucket.take(now)
-
-    def refused(self, identity: Identity, reason: str) -> None:
-        """An attempt to come as this identity was refused, for one of the fixed reasons."""
-        key = (identity, reason)
-        if key not in self._refusals and len(self._refusals) >= MAX_REFUSALS:
-            key = (OTHERS, reason)
-        self._refusals[key] += 1
-
-    def take_refusals(self) -> Counter[tuple[Identity, str]]:
-        """What was refused since the last call, for alerts."""
-        taken, self._refusals = self._refusals, Counter()
-        return taken

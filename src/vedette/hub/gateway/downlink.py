@@ -11,7 +11,9 @@ import msgspec
 
 from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.topics import devicebound_topic, method_topic
+from vedette.hub.operations import Operations
 from vedette.hub.registry import Registry
+from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
 from vedette.wire.packets import Publish
 
@@ -96,6 +98,7 @@ def _json(body: bytes) -> msgspec.Raw:
 
 class _Hub(Protocol):
     registry: Registry
+    operations: Operations
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
@@ -114,6 +117,13 @@ class Mailbox:
         self._packet_ids = count(1)
         self._under_way: dict[int, int] = {}
         self._turn = asyncio.Lock()
+        self._sent = HubOperation(
+            operation="MessageToDevice",
+            outcome="Accepted",
+            protocol="MQTT",
+            remote_address=link.address,
+            identity=identity.client_id,
+        )
 
     async def bring(self) -> None:
         """Send what waits and has not been sent on this connection. Raises HubFault."""
@@ -124,6 +134,7 @@ class Mailbox:
                 self._under_way[packet_id] = self._last = message.seq
                 topic = devicebound_topic(self._identity, message.properties)
                 self._link.send(Publish(topic, message.body, 1, packet_id))
+                self._hub.operations.note(self._identity, self._sent)
 
     async def acknowledged(self, packet_id: int) -> None:
         """The client has one. Raises HubFault."""

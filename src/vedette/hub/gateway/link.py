@@ -30,13 +30,16 @@ WRITE_MAX_BYTES = 1_048_576
 class Link(asyncio.Protocol):
     """The protocol object of one connection. `opened` is called with it when TLS stands.
 
-    knock: its place at the door, given up when it is let in. peer: who it is, for log lines. reason: why it
-    ends, empty until then. ended: set when it is gone.
+    knock: its place at the door, given up when it is let in. peer: who it is, for log lines. address: where
+    it comes from. client_id: as its CONNECT says, empty before. reason: why it ends, empty until then. ended:
+    set when it is gone.
     """
 
     def __init__(self, opened: Callable[[Link], None], knock: Knock) -> None:
         self.knock = knock
         self.peer = "?"
+        self.address = ""
+        self.client_id = ""
         self.reason = ""
         self.ended = asyncio.Event()
         self._opened = opened
@@ -114,6 +117,7 @@ class Link(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self.peer = peer_text(transport)
+        self.address = address_of(transport)
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:

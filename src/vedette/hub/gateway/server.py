@@ -32,10 +32,23 @@ from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.provisioning import Provisioning, applies, read_applicant
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.secure import SecureTransport
-from vedette.hub.gateway.session import DISCONNECTED, LOST, OUR_FAULT, HubFault, P, Session, T, printable
+from vedette.hub.gateway.session import (
+    DISCONNECTED,
+    LOST,
+    OUR_FAULT,
+    QUOTA,
+    SHOWN_CHARACTERS,
+    HubFault,
+    P,
+    Session,
+    T,
+    printable,
+)
 from vedette.hub.gateway.topics import ForbiddenTopic
 from vedette.hub.intake import Inbound
 from vedette.hub.limits import Limits
+from vedette.hub.meter import EVERYBODY, Meter, day_of
+from vedette.hub.operations import HUB, Operations
 from vedette.hub.registry import (
     Activity,
     ChangesLost,
@@ -47,6 +60,7 @@ from vedette.hub.registry import (
     TwinError,
 )
 from vedette.hub.tls import bound_tls_buffers
+from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
 from vedette.wire.mqtt import Violation
 from vedette.wire.packets import Connack, Connect, ConnectCode
@@ -130,7 +144,7 @@ class Gateway:
     sink: takes a message; when it returns, the message is durable; if it raises, the client keeps it.
     host_names: names and addresses that clients may call this hub by; the first is told to devices that
     register themselves. name: tells gateways on one registry
-    apart, stays the same over restarts.
+    apart, stays the same over restarts. operations: where what clients do is counted.
     """
 
     def __init__(
@@ -141,8 +155,11 @@ class Gateway:
         host_names: Collection[str],
         name: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        operations: Operations | None = None,
     ) -> None:
         self.registry = registry
+        self.operations = operations or Operations()
+        self.meter = Meter(limits)
         self.room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self.counters = Counters()
         self.limits = limits
@@ -188,10 +205,12 @@ class Gateway:
         await self.ask(self.registry.release, self._name)
         self._feed = await self.ask(self.registry.feed)
         self._last_message = await self.ask(self.registry.messages.last)
+        await self._write_usage()  # learns what was spent today
         self._periodic = [
             asyncio.create_task(_repeat(POLL_INTERVAL_S, self._push_changes)),
             asyncio.create_task(_repeat(POLL_INTERVAL_S, self._bring_messages)),
             asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_activity)),
+            asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_usage)),
         ]
         await self._server.start_serving()
 
@@ -210,6 +229,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._write_activity()
+        await self._write_usage()
         with suppress(HubFault):  # logged; the next start releases them
             await self.ask(self.registry.release, self._name)
         await asyncio.to_thread(self._threads.shutdown)
@@ -297,9 +317,19 @@ class Gateway:
                 if not self._awaited[identity]:
                     del self._awaited[identity]
 
-    def take_refusals(self) -> Counter[tuple[Identity, str]]:
-        """Attempts since the last call that were refused, by the identity that they claimed; for alerts."""
-        return self._door.take_refusals()
+    def _note(self, link: Link, who: Identity, reason: str = "") -> None:
+        """Count a CONNECT that was let in or, with a reason, not."""
+        self.operations.note(
+            who,
+            HubOperation(
+                operation="Connect",
+                outcome="Refused" if reason else "Accepted",
+                reason=reason,
+                protocol="MQTT",
+                remote_address=link.address,
+                identity=link.client_id,
+            ),
+        )
 
     def _knock(self, address: str) -> Knock | None:
         """A connection comes from an address; None if too many of it are strangers still."""
@@ -307,6 +337,14 @@ class Gateway:
         if place is None:
             self.counters.refused[CROWDED] += 1
             self.warnings.write("%s: refused: %s", address, CROWDED)
+            crowded = HubOperation(
+                operation="Connect",
+                outcome="Refused",
+                reason=CROWDED,
+                protocol="MQTT",
+                remote_address=address,
+            )
+            self.operations.note(HUB, crowded)
         return place
 
     def _open(self, link: Link) -> None:
@@ -323,6 +361,7 @@ class Gateway:
         try:
             await self._converse(link)
         except Refused as refusal:
+            self._note(link, refusal.device or HUB, refusal.reason)
             self._refuse(link, refusal.code, refusal.reason)
         except ForbiddenTopic as forbidden:
             self._refuse(link, None, str(forbidden))
@@ -356,6 +395,7 @@ class Gateway:
             link.close(LOST)
             return
         link.peer = f"{link.peer} {printable(connect.client_id)}"
+        link.client_id = connect.client_id[:SHOWN_CHARACTERS]
         if applies(connect):
             await Provisioning(self, link, self._host, read_applicant(connect, link.certificates)).run()
             return
@@ -363,12 +403,15 @@ class Gateway:
         known = await self._load(claim)
         try:
             device, ends = self._admit(link, claim, known)
+            if self._door.too_often(device.identity, time.monotonic()):
+                raise Refused(ConnectCode.UNAVAILABLE, TOO_OFTEN)
+            if await self._overdrawn(device.identity.device_id):
+                raise Refused(ConnectCode.UNAVAILABLE, QUOTA)
         except Refused as refusal:
-            self._door.refused(claim.identity, refusal.reason)
+            refusal.device = known.device.identity if known.device else None
             raise
-        if self._door.too_often(device.identity, time.monotonic()):
-            raise Refused(ConnectCode.UNAVAILABLE, TOO_OFTEN)
         link.knock.leave()
+        self._note(link, device.identity)
         subscriptions = known.subscriptions
         keeps = not connect.clean_session
         kept = subscriptions if keeps else frozenset()
@@ -382,6 +425,13 @@ class Gateway:
         finally:
             self._leave(session)
         await session.settle()
+
+    async def _overdrawn(self, device_id: str) -> bool:
+        """True if the device, or the hub, has nothing left of today's quota. Raises HubFault."""
+        if self.meter.by_device:
+            day = day_of(time.time())
+            self.meter.learn(day, device_id, await self.ask(self.registry.usage.units, day, device_id))
+        return self.meter.spent(device_id, time.time())
 
     def _admit(self, link: Link, claim: Claim, known: _Known) -> tuple[Device, float]:
         """The identity that has proven itself, and until when (Unix seconds) that holds. Raises Refused."""
@@ -471,6 +521,17 @@ class Gateway:
             device = await self.ask(self.registry.get, session.identity)
         if device is None or not device.enabled or device.etag != session.etag:
             session.link.close(REVOKED)
+
+    async def _write_usage(self) -> None:
+        """Write down what was spent of the quotas, and learn what other gateways spent."""
+        spent, day = self.meter.take(), day_of(time.time())
+        try:
+            await self.ask(self.registry.usage.add, spent)
+        except HubFault:
+            self.meter.give_back(spent)
+            return
+        with suppress(HubFault):  # logged; asked again in a moment
+            self.meter.learn(day, EVERYBODY, await self.ask(self.registry.usage.units, day, EVERYBODY))
 
     async def _write_activity(self) -> None:
         """Write down who is connected and when each was last heard of; keep it if that fails."""

@@ -37,8 +37,11 @@ from vedette.hub.gateway.topics import (
 )
 from vedette.hub.intake import Inbound
 from vedette.hub.limits import Bucket, Limits
+from vedette.hub.meter import Meter
+from vedette.hub.operations import Operations
 from vedette.hub.registry import Change, Device, Registry, RegistryError, Twin, TwinError, UnknownIdentity
 from vedette.hub.registry.twins import decode_patch
+from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
 from vedette.wire.mqtt import Violation
 from vedette.wire.packets import (
@@ -73,6 +76,16 @@ DISCONNECTED = "client disconnected"
 LOST = "connection lost"
 LAKE_FAULT = "lake does not take messages"
 OUR_FAULT = "fault of the hub"
+QUOTA = "daily quota of messages is spent"
+
+_REFUSALS = {
+    400: "twin: not a valid patch",
+    403: QUOTA,
+    404: "identity: unknown",
+    429: "twin: too many requests",
+    500: OUR_FAULT,
+}
+"""Status of a twin request → why it was refused, as HubOperation tells it."""
 
 
 class HubFault(Exception):
@@ -86,6 +99,8 @@ class Hub(Protocol):
     room: Room
     warnings: Warnings
     limits: Limits
+    operations: Operations
+    meter: Meter
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""
@@ -172,6 +187,7 @@ class Session:
         if change.patch is not None and DESIRED_FILTER in self._subscriptions:
             body = msgspec.json.encode({**change.patch, "$version": change.version})
             self.link.send(Publish(desired_topic(change.version), body))
+            self._hub.meter.count(self.identity.device_id, len(body), time.time())
 
     @property
     def hears_methods(self) -> bool:
@@ -213,8 +229,12 @@ class Session:
         slot = _Slot(packet.packet_id)
         match request:
             case Events(properties):
-                await self._keep_pace()
                 size = len(packet.topic) + len(packet.payload)
+                if not self._pays(size):
+                    await self.settle()  # what came before is acknowledged
+                    self.link.close(QUOTA)
+                    return
+                await self._keep_pace()
                 await self._room.enter(size)
                 await self._hub.room.enter(size)
                 self._due.append(slot)
@@ -230,6 +250,15 @@ class Session:
                 self._due.append(slot)
                 await self._answer(request, packet.payload)
                 self._complete(slot)
+
+    def _pays(self, size: int) -> bool:
+        """Take a message off the day's quota; False if nothing is left of it."""
+        device_id, now = self.identity.device_id, time.time()
+        if self._hub.meter.spent(device_id, now):
+            self._hub.throttled("quota")
+            return False
+        self._hub.meter.count(device_id, size, now)
+        return True
 
     async def _keep_pace(self) -> None:
         """Read a client that sends too fast more slowly: TCP makes it wait."""
@@ -265,6 +294,8 @@ class Session:
             if not self._requests.take(time.monotonic()):
                 self._hub.throttled("twin requests")
                 status, answer = 429, error_body(429_001, "too many twin requests; try again later")
+            elif not self._pays(len(body)):
+                status, answer = 403, error_body(403_002, QUOTA)
             elif isinstance(request, TwinGet):
                 status = 200
                 twin = await self._hub.ask(self._hub.registry.twin, self.identity)
@@ -278,8 +309,22 @@ class Session:
             status, answer = 404, error_body(404_001, str(error))
         except HubFault:
             status, answer = 500, error_body(500_001, "the hub could not do it; try again")
+        if isinstance(request, TwinReport):
+            self._note_update(status)
         if RESPONSE_FILTER in self._subscriptions:
             self.link.send(Publish(response_topic(status, request.request_id, version), answer))
+
+    def _note_update(self, status: int) -> None:
+        """Count an update of the reported properties."""
+        update = HubOperation(
+            operation="TwinUpdate",
+            outcome="Accepted" if status == 204 else "Refused",
+            reason=_REFUSALS.get(status, ""),
+            protocol="MQTT",
+            remote_address=self.link.address,
+            identity=self.identity.client_id,
+        )
+        self._hub.operations.note(self.identity, update)
 
     def _report(self, body: bytes) -> Twin:
         return self._hub.registry.patch_reported(self.identity, decode_patch(body))

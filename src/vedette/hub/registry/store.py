@@ -59,6 +59,7 @@ from vedette.hub.registry.schema import (
 )
 from vedette.hub.registry.tokens import Tokens
 from vedette.hub.registry.twins import Twin, checked, encode_section, merge
+from vedette.hub.registry.usage import Usages
 from vedette.wire.iothub import Identity
 
 MAX_PAGE = 1_000
@@ -85,6 +86,7 @@ class Registry:
         self.authorities = Authorities(self._read, self._write)
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
+        self.usage = Usages(self._read, self._shared)
 
     def close(self) -> None:
         """Close every connection to the database."""
