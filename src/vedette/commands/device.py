@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vedette.commands import UsageError, add_command, add_state, print_json, print_record, print_table
 from vedette.commands.hub import opened
 from vedette.wire.iothub import ConnectionString, Identity, valid_id
 
 if TYPE_CHECKING:
-    from vedette.hub.registry import Device, Registry
+    from vedette.hub.registry import Device, Entry, Registry
+    from vedette.hub.settings import HubSettings
 
 DEFAULT_MODULE = "DefenderIotMicroAgent"
 """The module name of the micro agent whose devices and scripts we serve."""
@@ -27,10 +29,22 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         actions,
         "add",
         "register a device with its agent's module identity",
-        "Prints the connection string that the device's agent needs.",
-        "  vedette device add pump-17 >connection_string.txt",
+        "Prints the connection string that the device's agent needs. By default it holds a key; with"
+        " --certificate or --by-authority the device shows certificate_public.pem instead, with the key of it"
+        " in certificate_private.pem beside the connection string.",
+        "  vedette device add pump-17 >connection_string.txt\n"
+        "  vedette device add press-7 --certificate certificate_public.pem >connection_string.txt",
     )
     make.add_argument("id")
+    proof = make.add_mutually_exclusive_group()
+    proof.add_argument(
+        "--certificate", type=Path, metavar="PEM", help="the device proves itself by this certificate"
+    )
+    proof.add_argument(
+        "--by-authority",
+        action="store_true",
+        help="… by one that names it and that a registered authority has issued (see: vedette authority)",
+    )
     _module(make)
     make.set_defaults(run=_add)
 
@@ -67,17 +81,45 @@ def _identity(options: argparse.Namespace) -> Identity:
     return Identity(options.id, options.module)
 
 
+def _proof(options: argparse.Namespace) -> dict[str, Any]:
+    """How the identity will prove itself, as fields of a Draft."""
+    if options.by_authority:
+        return {"authentication": "certificateAuthority"}
+    if options.certificate is None:
+        return {}
+    from cryptography import x509
+
+    from vedette.hub.gateway.certificates import thumbprints
+
+    try:
+        certificate = x509.load_pem_x509_certificate(options.certificate.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{options.certificate}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{options.certificate}: not the PEM text of a certificate") from None
+    return {"authentication": "selfSigned", "thumbprints": (thumbprints(certificate)[1], "")}
+
+
+def _connection(settings: HubSettings, entry: Entry) -> ConnectionString:
+    host, identity = settings.host_names[0], entry.device.identity
+    if entry.profile.authentication == "sas":
+        return ConnectionString(host, identity, entry.device.primary_key)
+    return ConnectionString(host, identity, x509=True)
+
+
 def _add(options: argparse.Namespace) -> int:
+    from vedette.hub.registry import Draft
+
     identity = _identity(options)
     with opened(options) as (settings, registry):
         if registry.get(identity) is not None:
             raise UsageError(
                 f"{identity.client_id} is registered already; see: vedette device show {options.id}"
             )
+        proof = _proof(options)
         if registry.get(Identity(options.id)) is None:
-            registry.add(Identity(options.id))
-        key = registry.add(identity).primary_key
-        connection = ConnectionString(settings.host_names[0], identity, key)
+            registry.fleet.create(Draft(Identity(options.id), **proof))
+        connection = _connection(settings, registry.fleet.create(Draft(identity, **proof)))
     if options.json:
         print_json({"device": options.id, "module": options.module, "connection_string": connection.format()})
     else:
@@ -111,7 +153,7 @@ def _show(options: argparse.Namespace) -> int:
     identity = _identity(options)
     with opened(options) as (settings, registry):
         record = _known(registry, identity)
-    connection = ConnectionString(settings.host_names[0], identity, record.primary_key)
+        connection = _connection(settings, registry.fleet.get(identity))
     if options.connection_string:
         print(connection.format())
         return 0
