@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nicegui import ui
+
 from vedette.hub.console import parts
 from vedette.hub.console.parts import SEVERITY_TONE, Column, Tone, at, count
 from vedette.hub.detect.alerts import Alert
@@ -11,10 +13,11 @@ from vedette.hub.detect.alerts import Alert
 STATUS_TONE: dict[str, Tone] = {"Active": "bad", "InProgress": "warn", "Dismissed": "", "Resolved": "good"}
 
 
-def alert_table(alerts: Sequence[Alert]) -> None:
-    """Show alerts."""
+def alert_table(alerts: Sequence[Alert], *, selectable: bool = False) -> ui.table | None:
+    """Show alerts; each row has its id as `alert`."""
     rows = [
         {
+            "alert": alert.id,
             "severity": alert.severity,
             "severity_tone": SEVERITY_TONE.get(alert.severity, ""),
             "title": alert.title,
@@ -38,4 +41,4 @@ def alert_table(alerts: Sequence[Alert]) -> None:
         Column("status", "Status", "badge"),
         Column("end", "Last, UTC"),
     )
-    parts.table(columns, rows, empty="No alerts.")
+    return parts.table(columns, rows, empty="No alerts.", selectable=selectable)

@@ -9,26 +9,21 @@ from fastapi import Request
 from nicegui import ui
 
 from vedette.hub.console import parts
+from vedette.hub.console.alert_query import around_query, evidence_query
 from vedette.hub.console.alert_table import STATUS_TONE, alert_table
 from vedette.hub.console.backend import Backend, call
+from vedette.hub.console.decisions import DECISIONS, bulk, decision
 from vedette.hub.console.parts import SEVERITY_TONE, at, count
+from vedette.hub.console.rules import rule_at
+from vedette.hub.console.suppressions import suppress_button
 from vedette.hub.detect.alerts import Alert, AlertError, Status
 from vedette.hub.registry.users import Role
 
-MAX_ALERTS = 200
-"""Alerts that the list shows: the newest. What is older is found by filter, or by query."""
-
-MAX_REASON = 500
-"""Characters of the reason for a decision."""
+PAGE = 100
+"""Alerts a page."""
 
 STATUSES = {"Open": "", "Dismissed": "Dismissed", "Resolved": "Resolved", "All": "all"}
 SEVERITIES = {"Any severity": "", "High": "High", "Medium": "Medium", "Low": "Low"}
-
-DECISIONS = (
-    ("Take up", Status.IN_PROGRESS, "outline"),
-    ("Dismiss", Status.DISMISSED, "outline"),
-    ("Resolve", Status.RESOLVED, "unelevated"),
-)
 
 
 def routes(backend: Backend) -> None:
@@ -36,24 +31,33 @@ def routes(backend: Backend) -> None:
 
     @ui.page("/alerts", response_timeout=30)
     async def alerts(
-        request: Request, status: str = "", severity: str = "", device: str = "", kind: str = ""
+        request: Request,
+        status: str = "",
+        severity: str = "",
+        device: str = "",
+        kind: str = "",
+        page: int = 1,
     ) -> None:
         wanted = {"": (Status.ACTIVE, Status.IN_PROGRESS), "all": ()}.get(status, (status,))
+        page = max(1, page)
         found = await call(
             lambda: backend.alerts.list(
-                status=wanted, severity=severity, device=device, kind=kind, limit=MAX_ALERTS
+                status=wanted,
+                severity=severity,
+                device=device,
+                kind=kind,
+                limit=PAGE + 1,
+                offset=(page - 1) * PAGE,
             )
         )
 
-        def here(**changed: str) -> str:
-            return at(
-                "/alerts",
-                **{"status": status, "severity": severity, "device": device, "kind": kind, **changed},
-            )
+        def here(**changed: str | int) -> str:
+            asked = {"status": status, "severity": severity, "device": device, "kind": kind}
+            return at("/alerts", **{**asked, **changed})
 
         with parts.frame(request, "Alerts", "/alerts") as beside:
             with beside:
-                parts.text(f"{count(len(found))} shown", "dim num")
+                parts.link("Suppressions", at("/suppressions"))
             with parts.panel():
                 with parts.block("row"):
                     statuses = {name: here(status=value) for name, value in STATUSES.items()}
@@ -61,7 +65,15 @@ def routes(backend: Backend) -> None:
                     severities = {name: here(severity=value) for name, value in SEVERITIES.items()}
                     parts.segments(severities, next((n for n, v in SEVERITIES.items() if v == severity), ""))
                     parts.search("Device", device, lambda text: here(device=text))
-                alert_table(found)
+                    if kind:
+                        parts.badge(kind, "note")
+                        parts.link("any type", here(kind=""))
+                decides = parts.may(request, Role.ANALYST)
+                shown = found[:PAGE]
+                chosen = alert_table(shown, selectable=decides)
+                if chosen is not None and decides:
+                    bulk(backend, request, chosen)
+                parts.pages(page, len(found) > PAGE, lambda number: here(page=number))
 
     @ui.page("/alert/{alert_id}", response_timeout=30)
     async def alert(request: Request, alert_id: str) -> None:
@@ -78,33 +90,13 @@ def routes(backend: Backend) -> None:
                 if parts.may(request, Role.ANALYST):
                     for name, decided, look in DECISIONS:
                         if found.status != decided:
-                            _decision(backend, request, found, name, decided, look)
+                            decision(backend, request, name, decided, look, lambda: [found.id], found.title)
+                    suppress_button(backend, request, found)
             with parts.block("cols wide-left"):
                 with parts.block("stack"):
                     _evidence(found)
                 with parts.block("stack"):
                     _about(found)
-
-
-def _decision(
-    backend: Backend, request: Request, alert: Alert, name: str, decided: Status, look: str
-) -> None:
-    with ui.dialog() as dialog, ui.card():
-        parts.text(f"{name}: {alert.title}").style("font-weight: 600")
-        why = ui.textarea("Why").props(f"outlined dense maxlength={MAX_REASON}").classes("full-width")
-
-        async def decide(*_: object) -> None:
-            user = await backend.demand(request, Role.ANALYST)
-            reason = (why.value or "").strip()[:MAX_REASON]
-            await call(lambda: backend.alerts.set_status(alert.id, decided, who=user.name, why=reason))
-            ui.navigate.reload()
-
-        with parts.block("row"):
-            ui.button(name, on_click=parts.guarded(decide)).props("unelevated dense").style(
-                "padding: 3px 14px"
-            )
-            ui.button("Cancel", on_click=dialog.close).props("flat dense")
-    ui.button(name, on_click=dialog.open).props(f"{look} dense").style("padding: 2px 12px")
 
 
 def _evidence(alert: Alert) -> None:
@@ -143,18 +135,9 @@ def _about(alert: Alert) -> None:
         )
         with parts.block("row").style("margin-top: 10px"):
             parts.link(f"Device {alert.device_id}", parts.device_at(alert.device_id))
-            begin, end = (
-                parts.moment(alert.start).replace(" ", "T"),
-                parts.moment(alert.end).replace(" ", "T"),
-            )
-            device = alert.device_id.replace("\\", "\\\\").replace("'", "\\'")
-            parts.link(
-                "Events around it",
-                parts.investigate_at(
-                    f"SecurityIoTRawEvent\n| where DeviceId == '{device}' and TimeStamp between"
-                    f" (datetime({begin}Z) - 5m .. datetime({end}Z) + 5m)\n| order by TimeStamp asc"
-                ),
-            )
+            parts.link("Rule", rule_at(alert.rule_id))
+            parts.link("Query of this evidence", parts.investigate_at(evidence_query(alert)))
+            parts.link("Events around it", parts.investigate_at(around_query(alert)))
     if alert.changes:
         with parts.panel("History"):
             for change in alert.changes:

@@ -12,10 +12,13 @@ from fastapi import Request
 from vedette.hub.console.questions import Questions
 from vedette.hub.console.roll import Roll
 from vedette.hub.detect.alerts import Alerts
+from vedette.hub.detect.rulebook import Rulebook
 from vedette.hub.detect.schema import Database
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
+from vedette.hub.registry.history import History
+from vedette.hub.registry.shelf import Shelf
 from vedette.hub.registry.users import Role, User, Users
 
 _T = TypeVar("_T")
@@ -36,6 +39,9 @@ class Backend(msgspec.Struct, frozen=True):
     questions: Questions
     alerts: Alerts
     recommendations: Recommendations
+    rulebook: Rulebook
+    shelf: Shelf
+    history: History
     hosts: Sequence[str]
     mqtt_port: int
 

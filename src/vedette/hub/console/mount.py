@@ -21,7 +21,10 @@ from vedette.hub.console import (
     investigate,
     overview,
     recommendations,
+    rule_editor,
+    rules,
     signin,
+    suppressions,
     twin,
 )
 from vedette.hub.console.backend import Backend
@@ -29,12 +32,15 @@ from vedette.hub.console.gate import PATH, Gate
 from vedette.hub.console.questions import Questions
 from vedette.hub.console.roll import Roll
 from vedette.hub.detect.alerts import Alerts
+from vedette.hub.detect.rulebook import Rulebook
 from vedette.hub.detect.schema import Database
 from vedette.hub.findings import findings
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
 from vedette.hub.registry.audit import watch
+from vedette.hub.registry.history import History
+from vedette.hub.registry.shelf import Shelf
 from vedette.hub.registry.users import Users
 from vedette.hub.settings import HubSettings, HubState
 
@@ -55,6 +61,9 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
         questions=Questions(lake),
         alerts=Alerts(database),
         recommendations=Recommendations(database),
+        rulebook=Rulebook(database, state.rules),
+        shelf=Shelf(database.read, database.write),
+        history=History(database.read),
         hosts=settings.host_names,
         mqtt_port=settings.mqtt_port,
     )
@@ -62,7 +71,10 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
 
 def mount(application: FastAPI, backend: Backend) -> None:
     """Add the console below PATH; once in a process, for the framework is one for the whole process."""
-    for page in (overview, devices, device, twin, alerts, recommendations, investigate, enrol, admin):
+    for page in (
+        *(overview, devices, device, twin, alerts, suppressions, recommendations),
+        *(investigate, rules, rule_editor, enrol, admin),
+    ):
         page.routes(backend)
 
     @application.get("/", include_in_schema=False)

@@ -316,13 +316,13 @@ class Alerts:
             .group_by(AlertRow.severity)
         )
         with self._database.read.begin() as session:
-            return {severity: number for severity, number in session.execute(rows)}
+            return dict(session.execute(rows).tuples().all())
 
     def by_rule(self) -> Mapping[str, int]:
         """How many alerts there are of each rule, by its id."""
         rows = select(AlertRow.rule_id, func.count()).group_by(AlertRow.rule_id)
         with self._database.read.begin() as session:
-            return {rule_id: number for rule_id, number in session.execute(rows)}
+            return dict(session.execute(rows).tuples().all())
 
     def get(self, alert_id: str) -> Alert:
         """One alert with its history; the beginning of an id is enough. Raises AlertError."""

@@ -7,6 +7,7 @@ every hub on it sees the same. A rule of the registry replaces one of a file by 
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ class _Mark(NamedTuple):
 
 
 class Rulebook:
-    """The rules as they are now. For one thread.
+    """The rules as they are now, for any thread.
 
     files: the owner's directory, which need not exist. Raises RuleError where what is given is wrong.
     """
@@ -86,13 +87,15 @@ class Rulebook:
         self._mark: _Mark | None = None
         self._rules = RuleSet((), {}, (), ())
         self._looked = float("-inf")
+        self._loading = threading.Lock()
 
     def rules(self) -> RuleSet:
         """Every rule, those that are switched off included. Loading takes about a second."""
-        if (mark := self._marked()) != self._mark:
-            texts = {own.name: own.text for own in self.own()}
-            self._rules, self._mark = self._load(texts), mark
-        return self._rules
+        with self._loading:
+            if (mark := self._marked()) != self._mark:
+                texts = {own.name: own.text for own in self.own()}
+                self._rules, self._mark = self._load(texts), mark
+            return self._rules
 
     def changed(self) -> RuleSet | None:
         """The rules if they are not those of the last call; at most every LOOK_S."""

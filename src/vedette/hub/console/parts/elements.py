@@ -91,6 +91,15 @@ def link(content: str, href: str) -> None:
     element("a", content).classes("link").props(f'href="{href}"')
 
 
+def link_button(content: str, href: str, icon: str = "") -> None:
+    """A link that looks like a button."""
+    made = ui.element("a").classes("link-button").props(f'href="{href}"')
+    with made:
+        if icon:
+            ui.icon(icon)
+        element("span", content)
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values; what is not known is left out."""
     with block("facts"):

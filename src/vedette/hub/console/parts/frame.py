@@ -18,6 +18,7 @@ _ENTRIES = (
     ("/alerts", "Alerts", "notifications_active"),
     ("/recommendations", "Recommendations", "checklist"),
     ("/investigate", "Investigate", "manage_search"),
+    ("/rules", "Rules", "gavel"),
     ("/enrol", "Enrol a device", "add_link"),
     ("/admin", "Administration", "admin_panel_settings"),
 )

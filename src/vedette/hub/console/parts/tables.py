@@ -36,14 +36,25 @@ _CELLS = {
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], *, empty: str, page: int = 0
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    empty: str,
+    page: int = 0,
+    selectable: bool = False,
 ) -> ui.table | None:
     """Rows, or a sentence where there are none. page: rows a page, all at once if 0."""
     if not rows:
         text(empty, "empty")
         return None
     shown = [{"id": i, **{k: _cell(v) for k, v in row.items()}} for i, row in enumerate(rows)]
-    made = ui.table(columns=[_column(c) for c in columns], rows=shown, pagination=page if page else None)
+    made = ui.table(
+        columns=[_column(c) for c in columns],
+        rows=shown,
+        row_key="id",
+        pagination=page if page else None,
+        selection="multiple" if selectable else None,
+    )
     made.props("flat dense" + ("" if page and len(rows) > page else " hide-pagination hide-bottom"))
     for column in columns:
         if column.kind in _CELLS:
