@@ -17,8 +17,8 @@ from vedette.hub.detect.patterns import Patterns, mark
 from vedette.hub.detect.rules import Selection
 from vedette.hub.detect.sql import FULLTEXT, marks_column
 from vedette.hub.detect.taxonomy import Category, Observed, Row, column_type, common, plain
-from vedette.wire.events import BY_HUB
 from vedette.hub.intel.lookup import Lookup
+from vedette.wire.events import BY_HUB
 
 VERDICTS = 50_000
 """Events, and reduced rows, of a category whose verdict is remembered: 1 KB with a long command line."""
