@@ -188,7 +188,7 @@ def test_a_lake_that_does_not_exist_is_empty(nowhere: Lake):
     """Asking before the hub ever ran is no error, and creates nothing."""
     assert nowhere.query("Process | count").rows == [(0,)]
     assert nowhere.query("SELECT count(*) FROM raw_events", "sql").rows == [(0,)]
-    assert not nowhere.path.exists()
+    assert not nowhere.where.exists()
 
 
 def test_a_result_is_cut_at_the_row_limit(lake: Lake):
@@ -240,13 +240,13 @@ def test_sql_can_only_read_the_lake(lake: Lake, tmp_path: Path, text: str):
     """Nothing is written, nothing outside is read, and no setting changes."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    [data, *_] = sorted((lake.path / "raw_events").glob("*/*.parquet"))
-    before = {path: path.stat().st_mtime_ns for path in lake.path.rglob("*")}
+    [data, *_] = sorted((lake.where / "raw_events").glob("*/*.parquet"))
+    before = {path: path.stat().st_mtime_ns for path in lake.where.rglob("*")}
     with pytest.raises(QueryError) as refused:
         lake.query(text.format(secret=secret, data=str(data).replace("'", "''")), "sql")
     assert "Traceback" not in str(refused.value)
     assert secret.read_text() == "secret"
-    assert {path: path.stat().st_mtime_ns for path in lake.path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in lake.where.rglob("*")} == before
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ its configuration locked; then only a single SELECT is let through, so that the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from vedette.hub.lake.tables import DEAD_LETTERS, PARTITION, RAW_EVENTS, Table, live
+from vedette.hub.lake.storage import Where, at
+from vedette.hub.lake.tables import TABLES, DataFile, Table, is_uniform, live, opened, rows_of
 from vedette.hub.lake.views import BESIDE, SQL_TYPES, views
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ class Confinement(msgspec.Struct, frozen=True):
     threads: int
 
 
-def connect(lake: Path, bounds: Confinement) -> DuckDBPyConnection:
+def connect(lake: Where, bounds: Confinement) -> DuckDBPyConnection:
     """A confined connection over the lake's present state. A lake that does not exist yet is empty."""
     import duckdb
 
-    files = {table: live_files(table.path(lake)) for table in (RAW_EVENTS, DEAD_LETTERS)}
+    present = {table: _present(lake, table) for table in TABLES}
+    sizes = {
+        f"{table.name}/{file.name}": file.size for table, (_, files) in present.items() for file in files
+    }
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -43,30 +47,35 @@ def connect(lake: Path, bounds: Confinement) -> DuckDBPyConnection:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET allowed_paths = {_literal([*files[RAW_EVENTS], *files[DEAD_LETTERS]])}")
+    paths = at(lake).attach(connection, sizes)
+    connection.execute(f"SET allowed_paths = {_literal(paths)}")
     connection.execute("SET enable_external_access = false")
-    for table, names in files.items():
-        connection.execute(f"CREATE VIEW {table.name} AS {_scan(table, names)}")
+    each = iter(paths)
+    for table, (uniform, files) in present.items():
+        scan = _scan(table, list(itertools.islice(each, len(files))), uniform=uniform)
+        connection.execute(f"CREATE VIEW {table.name} AS {scan}")
     for statement in STATEMENTS:
         connection.execute(statement)
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def live_files(table: Path) -> list[str]:
-    """The data files that the table's log names now; none where there is no table."""
+def _present(lake: Where, table: Table) -> tuple[bool, list[DataFile]]:
+    """The data files that the table's log names now, and whether all have the same columns."""
     from deltalake import DeltaTable
 
-    if not DeltaTable.is_deltatable(str(table)):
-        return []
-    return [str(table.absolute() / file.name) for file in live(DeltaTable(table))]
+    files = table.files(lake)
+    if not DeltaTable.is_deltatable(files.uri, files.options):
+        return True, []
+    known = opened(files)
+    return is_uniform(known, table), live(known)
 
 
 def _literal(texts: list[str]) -> str:
     return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
-def _scan(table: Table, names: list[str]) -> str:
+def _scan(table: Table, names: list[str], *, uniform: bool) -> str:
     """The table's rows with its declared columns; times as TIMESTAMP in UTC, which is what KQL means."""
     columns = ", ".join(
         f"{name}::{SQL_TYPES[kind]} AS {name}" if names else f"NULL::{SQL_TYPES[kind]} AS {name}"
@@ -74,8 +83,8 @@ def _scan(table: Table, names: list[str]) -> str:
     )
     if not names:
         return f"SELECT {columns} WHERE false"
-    source = f"read_parquet({_literal(names)}, hive_types = {{'{PARTITION}': DATE}})"
-    return f"SELECT {columns} FROM {source}"  # noqa: S608 - names are ours, quoted above
+    source = rows_of(table, _literal(names), uniform=uniform, partition=True)
+    return f"SELECT {columns} FROM ({source})"  # noqa: S608 - names are ours, quoted above
 
 
 class DuckDB:

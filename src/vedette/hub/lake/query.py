@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from vedette.hub.lake.duckdb import Confinement, connect
 from vedette.hub.lake.errors import QueryError, reason
 from vedette.hub.lake.kql import translate
+from vedette.hub.lake.storage import Where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,13 +54,13 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Lake:
-    """The event lake in a directory, for reading. Holds nothing open between queries.
+    """The event lake, for reading. Holds nothing open between queries.
 
     beside: rows of tables that are kept elsewhere, by name; asked for where a query names the table.
     """
 
-    def __init__(self, path: Path, beside: Mapping[str, Callable[[], pa.Table]] | None = None) -> None:
-        self.path = path
+    def __init__(self, lake: Where, beside: Mapping[str, Callable[[], pa.Table]] | None = None) -> None:
+        self.where = lake
         self._beside = beside or {}
 
     def query(
@@ -91,7 +91,7 @@ class Lake:
         """A query that has been started, to read its rows from. Raises QueryError, within the block, too."""
         if len(text) > QUERY_CHARS:
             raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
-        with _open(self.path, limits) as connection, _reported(connection, limits.seconds, language):
+        with _open(self.where, limits) as connection, _reported(connection, limits.seconds, language):
             given = dict(parameters or {})
             if language == "kql":
                 text, given = translate(connection, text)
@@ -114,13 +114,13 @@ def names(select: str, table: str) -> bool:
 
 
 @contextmanager
-def _open(path: Path, limits: Limits) -> Iterator[DuckDBPyConnection]:
+def _open(lake: Where, limits: Limits) -> Iterator[DuckDBPyConnection]:
     import duckdb
     from deltalake.exceptions import DeltaError
 
     threads = max(1, min(limits.threads, os.cpu_count() or 1))
     try:
-        connection = connect(path, Confinement(limits.memory_bytes, threads))
+        connection = connect(lake, Confinement(limits.memory_bytes, threads))
     except (OSError, DeltaError, duckdb.Error) as error:
         raise QueryError(f"the lake cannot be read: {reason(error)}") from error
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import typing
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vedette.hub.lake.storage import Storage, Where, at
@@ -99,10 +98,6 @@ class Table(NamedTuple):
         """Column → Python type, in order."""
         return typing.get_type_hints(self.row)
 
-    def path(self, lake: Path) -> Path:
-        """Its directory, on a disk of this machine."""
-        return lake / self.name
-
     def files(self, lake: Where) -> Storage:
         """Its directory."""
         return at(lake).below(self.name)
@@ -140,18 +135,32 @@ _FILE_TYPES = {
 }
 
 
-def rows_of(table: Table, files: str = "$files") -> str:
+def rows_of(table: Table, files: str = "$files", *, uniform: bool = False, partition: bool = False) -> str:
     """SQL for the rows of some data files with all declared columns; null in what an older release wrote.
 
-    What a newer release has added is among the columns. The partition is not.
+    What a newer release has added is among the columns, the partition where it is asked for. uniform: see
+    `is_uniform`; it spares looking into every file before the first row is read (300 files: 70 ms).
     """
+    hive = f"hive_types = {{'{PARTITION}': DATE}}" if partition else "hive_partitioning = false"
+    if uniform:
+        return f"SELECT * FROM read_parquet({files}, {hive})"  # noqa: S608 - names are ours
     nulls = ", ".join(
-        f"NULL::{_FILE_TYPES[kind]} AS {name}" for name, kind in table.columns.items() if name != PARTITION
+        f"NULL::{_FILE_TYPES[kind]} AS {name}"
+        for name, kind in table.columns.items()
+        if partition or name != PARTITION
     )
     return (
-        f"SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true) "  # noqa: S608
+        f"SELECT * FROM read_parquet({files}, {hive}, union_by_name = true) "  # noqa: S608
         f"UNION ALL BY NAME SELECT {nulls} WHERE false"
     )
+
+
+def is_uniform(known: DeltaTable, table: Table) -> bool:
+    """Whether every file of a table has just the columns that this release declares.
+
+    A writer fills all columns that the table has, and a column that comes later stands behind the partition.
+    """
+    return [field.name for field in known.schema().fields] == list(table.columns)
 
 
 def arrow_schema(table: Table) -> pa.Schema:
