@@ -11,7 +11,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from vedette.hub.decode import Decoded, Reading, Unreadable, decode
 from vedette.hub.lake.errors import CommitFailed
 from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
+from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
 from vedette.hub.tail import Tail
 from vedette.wire.events import BY_HUB, utc_text
@@ -179,7 +179,7 @@ def _details(reading: Reading, identity: Identity, source: str) -> str:
 class Intake:
     """Where messages enter the lake. `start` before the first `submit`; `close` stores what waits."""
 
-    def __init__(self, lake: Path) -> None:
+    def __init__(self, lake: Where) -> None:
         self.counters = Counters()
         self.tail = Tail()
         self._lake = lake

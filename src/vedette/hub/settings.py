@@ -7,16 +7,20 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
 
 from vedette.hub.limits import Limits
 
+if TYPE_CHECKING:
+    from vedette.hub.lake.storage import Storage
+
 SETTINGS_FILE = "hub.json"
 DEFAULT_STATE = Path("/var/lib/vedette-hub")
 
+Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,62}\.?)*", re.IGNORECASE)
 
@@ -29,8 +33,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A hub's settings.
 
     host_names: names and addresses that devices may call it by; the first stands in connection strings.
-    retention_days: age at which raw events are removed. registry: URL of the registry's database, as in
-    `postgresql://user:password@host/name`; empty for a file in the state directory.
+    registry: URL of the registry's database, as in `postgresql://user:password@host/name`; empty for a file
+    in the state directory. lake: where events are kept, as in `s3://bucket/prefix`, `az://container/prefix`,
+    `gs://bucket/prefix` or a path; empty for a directory in the state directory. lake_options: what the
+    client of the object store is told besides its environment variables, such as `aws_region`; may hold
+    secrets. retention_days: age at which rows are removed; retention: the same for single tables.
     limits: what one client may ask of the hub.
     """
 
@@ -39,7 +46,10 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mqtt_port: Port = 8883
     https_port: Port = 8443
     registry: str = ""
-    retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+    lake: str = ""
+    lake_options: dict[str, str] = {}
+    retention_days: Days = 90
+    retention: dict[Literal["raw_events", "dead_letters"], Days] = {}
     limits: Limits = Limits()
 
 
@@ -63,9 +73,18 @@ class HubState(msgspec.Struct, frozen=True):
         return f"{configured}{'&' if '?' in configured else '?'}key_file={key_file}"
 
     @property
-    def lake(self) -> Path:
-        """Events."""
-        return self.root / "lake"
+    def lake(self) -> Storage:
+        """Events: where the settings say, else in a directory here. Raises HubError."""
+        from vedette.hub.lake.storage import StorageRefused, locate
+
+        url, options = "", dict[str, str]()
+        if self.settings_file.exists():
+            settings = self.load()
+            url, options = settings.lake, settings.lake_options
+        try:
+            return locate(url, options, self.root)
+        except StorageRefused as error:
+            raise HubError(str(error)) from None
 
     @property
     def rules(self) -> Path:

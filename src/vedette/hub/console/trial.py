@@ -46,7 +46,7 @@ class Trial:
                 raise _Cancelled
 
         try:
-            return history.replay(self._lake.path, self._rules, begun, heard)[1]
+            return history.replay(self._lake.where, self._rules, begun, heard)[1]
         except _Cancelled:
             return None
         finally:

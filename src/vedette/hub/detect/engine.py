@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -31,6 +30,7 @@ from vedette.hub.detect.schema import Database, LeaseRow, PositionRow
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.intel.lookup import Lookup
 from vedette.hub.intel.watch import Watched
+from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import RAW_EVENTS
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Worker:
 
     def __init__(
         self,
-        lake: Path,
+        lake: Where,
         database: Database,
         rules: RuleSet,
         *,

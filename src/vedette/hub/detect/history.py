@@ -14,6 +14,7 @@ from vedette.hub.detect.correlate import Correlator
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database
+from vedette.hub.lake.storage import Where
 from vedette.hub.registry.schema import IdentityRow
 
 SHOWN = 1_000
@@ -21,7 +22,7 @@ SHOWN = 1_000
 
 
 def replay(
-    lake: Path,
+    lake: Where,
     rules: RuleSet,
     since: float,
     heard: Callable[[int, float], None] = lambda events, until: None,
