@@ -78,8 +78,7 @@ def classic_settings() -> str:
         f' properties under `{OBJECT}`, each as `{{"value": …}}`; times are ISO 8601 durations of weeks,'
         " days, hours, minutes and seconds. An object with a mistake is ignored, the running configuration"
         " stays, and a ConfigurationError event tells. The reported properties show what is in force."
-        " Messages follow [classic.schema.json](classic.schema.json). There are no ProcessTerminate events"
-        " on Linux.\n",
+        " Messages follow [classic.schema.json](classic.schema.json).\n",
         "| setting | type | default | unit | meaning |\n|---|---|---|---|---|",
     ]
     lines += [

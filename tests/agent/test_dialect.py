@@ -33,8 +33,8 @@ def login(user: str = "eve") -> Batch:
     return Batch("Login", [Event(Login(operation="Login", user_name=user), WINDOW.start)], WINDOW, [])
 
 
-def process(command: str = "ls", hits: int = 3) -> Batch:
-    payload = Process(event_type="EXEC", process_id=5, parent_process_id=1, commandline=command, user_id=0)
+def process(command: str = "ls", hits: int = 3, event: str = "EXEC") -> Batch:
+    payload = Process(event_type=event, process_id=5, parent_process_id=1, commandline=command, user_id=0)
     return Batch("Process", [Event(payload, WINDOW.start, hits)], WINDOW, [])
 
 
@@ -114,7 +114,37 @@ def test_classic_timers(tmp_path: Path):
         )
     )
     timers = {c.name: dialect.timer(single, c) for c in running}
-    assert (timers["Process"], timers["NetworkActivity"]) == ("High", "Low")
+    assert (timers["Process"], timers["NetworkActivity"]) == ("Process", "Low")
+    assert single.timers["Process"] == single.timers["High"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({"aggregationIntervalProcessTerminate": "PT5M"}, 300),
+        ({"aggregationIntervalProcessTerminate": "PT2H"}, 3_600),
+        ({"aggregationIntervalProcessTerminate": "PT5M", "eventPriorityProcessTerminate": "Off"}, 3_600),
+        ({"aggregationIntervalProcessCreate": "PT2H", "aggregationEnabledProcessTerminate": False}, 7_200),
+        ({"aggregationEnabledProcessTerminate": False, "eventPriorityProcessTerminate": "High"}, 420),
+    ],
+)
+def test_starts_and_ends_of_processes_are_taken_together(settings, seconds):
+    """When the first of the two needs it; one that is off needs nothing."""
+    assert classic().plan(asked(**settings)).timers["Process"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("create", "terminate", "disabled", "ends"),
+    [("Low", "Off", False, False), ("Off", "Low", False, True), ("Off", "Off", True, False)],
+)
+def test_either_kind_of_process_events_may_be_off(create, terminate, disabled, ends):
+    """The collector is needed for one of them, and tells ends only if they are wanted."""
+    plan = classic().plan(asked(eventPriorityProcessCreate=create, eventPriorityProcessTerminate=terminate))
+    assert (plan.settings.process_disabled, plan.settings.process_report_exit) == (disabled, ends)
+    batches = [process(), process("", event="EXIT")]
+    sent = {event["Name"] for event in told(classic(), plan, batches, {"Low"})}
+    levels = {"ProcessCreate": create, "ProcessTerminate": terminate}
+    assert sent == {name for name, level in levels.items() if level == "Low"}
 
 
 def test_classic_events_wait_for_their_priority():

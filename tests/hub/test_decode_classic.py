@@ -221,6 +221,7 @@ async def test_three_generations_fill_the_same_tables(tmp_path):
     aggregated = PROCESS | {"ExtraDetails": AGGREGATED | {"HitCount": "3"}}
     body = envelope(
         event("ProcessCreate", aggregated),
+        event("ProcessTerminate", {"Executable": "/bin/ls", "ProcessId": 9, "ExitStatus": 2}),
         event("ConnectionCreate", CONNECTION),
         event("ListeningPorts", {"Protocol": "tcp", "LocalAddress": "0.0.0.0", "LocalPort": "22"}),
         event("OSBaseline", {"CceId": "C1", "Result": "FAIL", "Severity": "Critical", "Description": "d"}),
@@ -229,13 +230,18 @@ async def test_three_generations_fill_the_same_tables(tmp_path):
     async with intake(tmp_path) as hub:
         await hub.submit(message("id", device="new"))
         await hub.submit(Inbound(Identity("old"), PROPERTIES, body, time.time()))
-        assert (hub.counters.events, hub.counters.dead_letters) == (6, 0)
+        assert (hub.counters.events, hub.counters.dead_letters) == (7, 0)
     assert dead(tmp_path) == []
     columns = "DeviceId, EventType, Commandline, UserId, ProcessId, HitCount"
-    assert sql(tmp_path, f"SELECT {columns} FROM Process ORDER BY DeviceId") == [
+    assert sql(tmp_path, f"SELECT {columns} FROM Process ORDER BY DeviceId, EventType") == [
         ("new", "EXEC", "id", 0, 7, 1),
         ("old", "EXEC", "ls -l", 1000, 0, 3),
+        ("old", "EXIT", None, None, 9, 1),
     ]
+    assert sql(tmp_path, "SELECT Executable, ExitStatus FROM Process WHERE EventType = 'EXIT'") == [
+        ("/bin/ls", 2)
+    ]
+    assert sql(tmp_path, "SELECT ExitStatus FROM ProcessTerminate") == [(2,)]
     assert sql(tmp_path, "SELECT CommandLine, ParentProcessId, WindowStart::VARCHAR FROM ProcessCreate") == [
         ("ls -l", 0, "2020-05-01 10:00:00")
     ]
@@ -245,4 +251,3 @@ async def test_three_generations_fill_the_same_tables(tmp_path):
     assert sql(tmp_path, "SELECT OsDist, OsArch FROM SystemInformation") == [("Ubuntu", "armv7l")]
     [(ports,)] = sql(tmp_path, "SELECT Ports FROM ListeningPorts")
     assert json.loads(str(ports)) == [{"Protocol": "tcp", "LocalAddress": "0.0.0.0", "LocalPort": "22"}]
-    assert sql(tmp_path, "SELECT EventType FROM Process WHERE DeviceId = 'old'") == [("EXEC",)]

@@ -140,6 +140,7 @@ def test_collectors_follow():
     settings = classic_from(
         desired(
             eventPriorityProcessCreate="Off",
+            eventPriorityProcessTerminate="Off",
             eventPriorityDiagnostic="Low",
             maxMessageSizeInBytes=8192,
             maxLocalCacheSizeInBytes=9000,

@@ -49,7 +49,9 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.Fo
 ORIGIN = Origin("072f3eca-3db0-45ba-8174-fa383bc93caf", "pump", 4711, 7200)
 WINDOW = Window(1_750_000_000.0, 1_750_003_600.0)
 MERGED = ClassicSettings()
-SINGLE = ClassicSettings(aggregate_process_create=False, aggregate_connection_create=False)
+SINGLE = ClassicSettings(
+    aggregate_process_create=False, aggregate_process_terminate=False, aggregate_connection_create=False
+)
 
 
 def process(command: str = "ls -l", user: int = 0, event: str = "EXEC", **fields: object) -> Process:
@@ -81,6 +83,8 @@ def flow(local: int, remote: int, command: str = "curl x", **fields: object) -> 
 EVERYTHING: list[Payload] = [
     process(),
     process("make", event="FORK"),
+    process("ls", event="EXIT", exit_status=2),
+    process("ls", event="EXIT", exit_signal=9),
     flow(40_000, 443),
     flow(22, 50_000),
     flow(0, 0, protocol="ICMP"),
@@ -192,7 +196,8 @@ def test_every_event_is_valid(settings):
     """All that collectors can yield, aggregated or not, in the envelope of the public schema."""
     events = written(EVERYTHING, settings)
     assert {event["Name"] for event in events} == {
-        *("ProcessCreate", "ConnectionCreate", "Login", "ListeningPorts", "LocalUsers", "OSBaseline"),
+        *("ProcessCreate", "ProcessTerminate", "ConnectionCreate", "Login", "ListeningPorts"),
+        *("LocalUsers", "OSBaseline"),
         *("FirewallConfiguration", "SystemInformation", "ConnectedHardware", "Diagnostic"),
     }
     message = next(classic_messages([ready for _, ready in ABOUT_US], ORIGIN, max_bytes=204_800))
@@ -267,6 +272,23 @@ def test_processes_without_aggregation():
     (item,) = items(events, "ProcessCreate")
     assert (item["ProcessId"], item["ParentProcessId"]) == (77, 1)
     assert "ExtraDetails" not in item
+
+
+def test_aggregated_ends_of_processes():
+    """Executable and exit status tell them apart; what a signal ended has a shell's status, and says so."""
+    ended = [process("ls", event="EXIT", exit_status=2), process("ls", event="EXIT", exit_signal=9)]
+    by_status, by_signal = items(written(ended, hits=7), "ProcessTerminate")
+    assert (by_status["Executable"], by_status["ProcessId"], by_status["ExitStatus"]) == ("/bin/ls", 0, 2)
+    assert (by_status["ExtraDetails"]["HitCount"], by_signal["ExitStatus"]) == ("7", 137)
+    assert "Signal" not in by_status["ExtraDetails"]
+    assert by_signal["ExtraDetails"]["Signal"] == "9"
+
+
+def test_ends_of_processes_without_aggregation():
+    """Each with its process id and at its own time."""
+    events = written([process("ls", event="EXIT", exit_status=0)], SINGLE)
+    assert [event["TimestampUTC"] for event in events] == ["2025-06-15T15:07:40.250Z"]
+    assert items(events, "ProcessTerminate") == [{"Executable": "/bin/ls", "ProcessId": 77, "ExitStatus": 0}]
 
 
 def test_aggregated_connections():

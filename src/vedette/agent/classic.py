@@ -74,15 +74,14 @@ class Classic:
         """The classic agent's object of settings. Raises InvalidSettings."""
         wanted = classic_from(desired)
         timers = {
-            Level.HIGH.value: wanted.high_frequency,
-            Level.LOW.value: wanted.low_frequency,
-            SNAPSHOT: wanted.snapshot_frequency,
+            Level.HIGH.value: seconds_of(wanted.high_frequency),
+            Level.LOW.value: seconds_of(wanted.low_frequency),
+            SNAPSHOT: seconds_of(wanted.snapshot_frequency),
+            "Process": wanted.process_interval,
         }
-        if wanted.aggregate_process_create:
-            timers["Process"] = wanted.process_create_interval
         if wanted.aggregate_connection_create:
-            timers["NetworkActivity"] = wanted.connection_create_interval
-        return Plan(wanted.settings, {name: seconds_of(text) for name, text in timers.items()}, wanted)
+            timers["NetworkActivity"] = seconds_of(wanted.connection_create_interval)
+        return Plan(wanted.settings, timers, wanted)
 
     def document(self, plan: Plan) -> dict[str, Any]:
         """Every setting in its object."""
@@ -110,7 +109,6 @@ class Classic:
         """A timer of its own if its events are aggregated; that of the snapshots; or of its priority."""
         name = collector.name
         levels = {
-            "Process": _own(plan).process_create,
             "NetworkActivity": _own(plan).connection_create,
             "Login": _own(plan).login,
             "LogCollector": _own(plan).diagnostic,

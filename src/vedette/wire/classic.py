@@ -151,9 +151,13 @@ class ClassicSettings(msgspec.Struct, frozen=True, kw_only=True):
     aggregate_process_terminate: Annotated[bool, _switch("processes that ended")] = msgspec.field(
         default=True, name="aggregationEnabledProcessTerminate"
     )
-    process_terminate_interval: Annotated[str, _interval("processes that ended")] = msgspec.field(
-        default="PT1H", name="aggregationIntervalProcessTerminate"
-    )
+    process_terminate_interval: Annotated[
+        str,
+        doc(
+            "How long processes that ended are aggregated. Starts and ends are counted together: the shorter"
+            " of their intervals holds for both."
+        ),
+    ] = msgspec.field(default="PT1H", name="aggregationIntervalProcessTerminate")
 
     @property
     def settings(self) -> Settings:
@@ -168,7 +172,8 @@ class ClassicSettings(msgspec.Struct, frozen=True, kw_only=True):
             priority_intervals=",".join([minutes] * 3),
             outbox_bytes=self.cache_bytes,
             message_bytes=self.message_bytes,
-            process_disabled=self.process_create is off,
+            process_disabled=self.process_create is off and self.process_terminate is off,
+            process_report_exit=self.process_terminate is not off,
             network_disabled=self.connection_create is off,
             login_disabled=self.login is off,
             listening_ports_disabled=self.listening_ports is off,
@@ -189,6 +194,18 @@ class ClassicSettings(msgspec.Struct, frozen=True, kw_only=True):
             peripheral_disabled=True,
             sbom_disabled=True,
         )
+
+    @property
+    def process_interval(self) -> float:
+        """Seconds after which processes are asked for: when the first kind of their events needs it."""
+        kinds = (
+            (self.process_create, self.aggregate_process_create, self.process_create_interval),
+            (self.process_terminate, self.aggregate_process_terminate, self.process_terminate_interval),
+        )
+        by_level = {Level.HIGH: self.high_frequency, Level.LOW: self.low_frequency}
+        wanted = [kind for kind in kinds if kind[0] is not Level.OFF]
+        needs = [interval if merged else by_level[level] for level, merged, interval in wanted]
+        return min(map(seconds_of, needs or [self.low_frequency]))
 
     def document(self) -> dict[str, Any]:
         """Every setting in the form of the twin."""

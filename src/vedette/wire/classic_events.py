@@ -32,6 +32,7 @@ from vedette.wire.classic_items import (
     Item,
     OSBaseline,
     ProcessCreate,
+    ProcessTerminate,
 )
 from vedette.wire.events import (
     Baseline,
@@ -53,6 +54,9 @@ from vedette.wire.message import Packed, Window, metered_units
 PROPERTIES = "%24.ce=application%2fjson&%24.ifid=urn%3aazureiot%3aSecurity%3aSecurityAgent%3a1"
 """The property bag of its messages, spelt as that agent spells it."""
 
+SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a process."""
+
 ITEMS_BYTES = 4_096
 """Items of one event: with its envelope it fits into the smallest message that may be asked for."""
 
@@ -70,6 +74,7 @@ class Kind(NamedTuple):
 
 
 PROCESS_CREATE = Kind("ProcessCreate", "Triggered", "Security", lambda s: s.process_create)
+PROCESS_TERMINATE = Kind("ProcessTerminate", "Triggered", "Security", lambda s: s.process_terminate)
 CONNECTION_CREATE = Kind("ConnectionCreate", "Triggered", "Security", lambda s: s.connection_create)
 LOGIN = Kind("Login", "Triggered", "Security", lambda s: s.login)
 LISTENING_PORTS = Kind("ListeningPorts", "Periodic", "Security", lambda s: s.listening_ports)
@@ -218,30 +223,28 @@ def _single(kind: Kind, item: Item, event: Event, origin: Origin) -> Iterator[tu
 def _processes(
     events: Iterable[Event], window: Window, settings: ClassicSettings, origin: Origin
 ) -> Iterator[tuple[Kind, Ready]]:
-    """Executions. The collector's events differ in command line or user, hence they differ here."""
-    found = [
-        (event.payload, event)
-        for event in events
-        if isinstance(event.payload, Process) and event.payload.event_type == "EXEC"
-    ]
-    if settings.aggregate_process_create:
-        items = [
-            (
-                msgspec.structs.replace(
-                    _process(process),
-                    process_id=0,
-                    parent_process_id=0,
-                    extra_details=_aggregated(event.hits, window, origin),
-                ),
-                event.hits,
-            )
-            for process, event in found
-        ]
-        yield from _ready(PROCESS_CREATE, items, window.end, origin)
-        return
-    for process, event in found:
-        item = msgspec.structs.replace(_process(process), extra_details=_counted(event.hits))
-        yield from _single(PROCESS_CREATE, item, event, origin)
+    """Executions, then ends. The collector's events differ in what makes them differ here, too."""
+    processes = [(event.payload, event) for event in events if isinstance(event.payload, Process)]
+    made = [(_process(process), event) for process, event in processes if process.event_type == "EXEC"]
+    ended = [(_end(process), event) for process, event in processes if process.event_type == "EXIT"]
+    for kind, found, aggregated in (
+        (PROCESS_CREATE, made, settings.aggregate_process_create),
+        (PROCESS_TERMINATE, ended, settings.aggregate_process_terminate),
+    ):
+        if aggregated:
+            items = [(_merged(item, event.hits, window, origin), event.hits) for item, event in found]
+            yield from _ready(kind, items, window.end, origin)
+            continue
+        for item, event in found:
+            extra = item.extra_details | _counted(event.hits)
+            yield from _single(kind, msgspec.structs.replace(item, extra_details=extra), event, origin)
+
+
+def _merged(item: Item, hits: int, window: Window, origin: Origin) -> Item:
+    """An item that stands for several processes: without their ids."""
+    ids = dict.fromkeys({"process_id", "parent_process_id"}.intersection(item.__struct_fields__), 0)
+    extra = item.extra_details | _aggregated(hits, window, origin)
+    return msgspec.structs.replace(item, **ids, extra_details=extra)
 
 
 def _process(process: Process) -> ProcessCreate:
@@ -252,6 +255,16 @@ def _process(process: Process) -> ProcessCreate:
         user_id=str(process.user_id),
         user_name=process.user_name,
         command_line=process.commandline,
+    )
+
+
+def _end(process: Process) -> ProcessTerminate:
+    signal = process.exit_signal
+    return ProcessTerminate(
+        executable=process.executable,
+        process_id=process.process_id,
+        exit_status=SIGNALLED + signal if signal else process.exit_status or 0,
+        extra_details=_filled(Signal=str(signal or "")),
     )
 
 

@@ -24,6 +24,14 @@ class ProcessCreate(Item, frozen=True, kw_only=True, rename="pascal"):
     command_line: str
 
 
+class ProcessTerminate(Item, frozen=True, kw_only=True, rename="pascal"):
+    """A process that ended. exit_status: as a shell has it, 128 and the number of a signal that ended it."""
+
+    executable: str
+    process_id: int
+    exit_status: int
+
+
 class ConnectionCreate(Item, frozen=True, kw_only=True, rename="pascal"):
     """A connection, as its initiator and its target see it."""
 

@@ -51,6 +51,7 @@ where this agent has one item after the other, the parts of its only entry with 
 
 SHOWN_AS: dict[str, tuple[str, dict[str, Source]]] = {
     "ProcessCreate": ("Process", {"EventType": "'EXEC'", "Commandline": "CommandLine"}),
+    "ProcessTerminate": ("Process", {"EventType": "'EXIT'"}),
     "ConnectionCreate": ("NetworkActivity", {"Commandline": "CommandLine"}),
     "OSBaseline": (
         "Baseline",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -18,6 +19,9 @@ from vedette.wire.events import EVENT_TYPES, EventType, pascal
 
 Columns = Mapping[str, str]
 """Name → SQL type, in order, in DuckDB's words. JSON: a dynamic value."""
+
+_Source = tuple[str, classic.Source]
+"""An event of the classic agent, and where in it a column gets its value from."""
 
 SQL_TYPES: Mapping[type, str] = {
     str: "VARCHAR",
@@ -155,11 +159,12 @@ def event_view(event: EventType, dialect: Dialect) -> View:
     Rows of the classic agent's events that correspond to the type are among them.
     """
     hints = typing.get_type_hints(event.payload, include_extras=True)
-    names, sources = {event.name}, dict[str, classic.Source]()
+    names, sources = {event.name}, defaultdict[str, list[_Source]](list)
     for other, (shown_as, keys) in classic.SHOWN_AS.items():
         if shown_as == event.name:
             names.add(other)
-            sources |= keys
+            for column, source in keys.items():
+                sources[column].append((other, source))
     fields = {pascal(field): sql_type(hints[field]) for field in event.payload.__struct_fields__}
     return _view(fields, names, sources, dialect)
 
@@ -171,10 +176,10 @@ def _classic_view(name: str, dialect: Dialect) -> View:
 
 
 def _view(
-    fields: Columns, events: Iterable[str], sources: Mapping[str, classic.Source], dialect: Dialect
+    fields: Columns, events: Iterable[str], sources: Mapping[str, Sequence[_Source]], dialect: Dialect
 ) -> View:
     values = [
-        f"{_field(name, kind, sources.get(name), dialect)} AS {dialect.name(name)}"
+        f"{_field(name, kind, sources.get(name, ()), dialect)} AS {dialect.name(name)}"
         for name, kind in fields.items()
     ]
     select = f"SELECT {', '.join([*_COMMON, *values])} FROM {RAW_EVENTS.name}"  # noqa: S608 - ours
@@ -188,21 +193,19 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 
-def _field(name: str, kind: str, source: classic.Source | None, dialect: Dialect) -> str:
-    """A value from EventDetails: of the same key, or where that is null of the classic agent's source."""
+def _field(name: str, kind: str, sources: Sequence[_Source], dialect: Dialect) -> str:
+    """A value from EventDetails: of the same key, or where that is null of the classic agent's sources."""
     values = [dialect.json(name) if kind == "JSON" else dialect.text(name)]
-    if isinstance(source, dict):
-        first = dialect.text(next(iter(source.values())))
-        values.append(f"CASE WHEN {first} IS NOT NULL THEN {dialect.entry(source)} END")
-    elif source is not None and source.startswith("'"):
-        values.append(f"CASE WHEN RawEventName IN ({_CLASSIC_NAMES}) THEN {source} END")
-    elif source is not None:
-        values.append(dialect.text(source))
+    for event, source in sources:
+        if isinstance(source, dict):
+            first = dialect.text(next(iter(source.values())))
+            values.append(f"CASE WHEN {first} IS NOT NULL THEN {dialect.entry(source)} END")
+        elif source.startswith("'"):
+            values.append(f"CASE WHEN RawEventName = '{event}' THEN {source} END")
+        else:
+            values.append(dialect.text(source))
     value = values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
     return value if kind in ("JSON", "VARCHAR") else f"TRY_CAST({value} AS {dialect.type(kind)})"
-
-
-_CLASSIC_NAMES = _list(name for name in classic.SHOWN_AS if name not in EVENT_TYPES)
 
 
 def sql_type(hint: Any) -> str:
