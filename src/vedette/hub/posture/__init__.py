@@ -7,7 +7,7 @@ latest is kept. Time is that of the device: what arrives late does not undo what
 The secure score of a device is the weight of what passes in percent of the weight of all that was assessed
 (High 10, Medium 5, Low 1); that of the fleet is the mean of its devices.
 
-A family of recommendations is a module here; `_BY_EVENT` says which events tell it something.
+A family of recommendations is a module here; `Posture` says which events tell it something.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vedette.hub.posture.recommendations import (
     Recommendations,
     fleet_score,
 )
+from vedette.hub.posture.software import Software
 
 __all__ = [
     "ACTIVE",
@@ -39,31 +40,33 @@ __all__ = [
 REGISTRY_PERIOD_S = 3600.0
 """How often identities and twins are looked through."""
 
-_BY_EVENT: dict[str, Callable[[Session, Observed, float], Iterator[Assessment]]] = {
-    "Baseline": baseline.check,
-    "OSBaseline": baseline.check,
-    "ListeningPorts": exposure.ports,
-    "FirewallConfiguration": exposure.firewall,
-    "MessageStatistics": messages.counted,
-}
-"""What each event tells."""
-
 
 class Posture:
     """Keeps the recommendations: called with the events of each batch, inside the batch's transaction."""
 
     def __init__(self) -> None:
         self._looked = float("-inf")
+        self._software = Software()
+        self._by_event: dict[str, Callable[[Session, Observed, float], Iterator[Assessment]]] = {
+            "Baseline": baseline.check,
+            "OSBaseline": baseline.check,
+            "ListeningPorts": exposure.ports,
+            "FirewallConfiguration": exposure.firewall,
+            "MessageStatistics": messages.counted,
+            "SBoM": self._software.inventory,
+            "SystemInformation": self._software.distribution,
+        }
 
     def __call__(self, session: Session, events: Sequence[Observed], now: float) -> None:
         """Assess what the events tell, and now and then what the registry tells."""
         found: list[Assessment] = []
         for event in events:
-            assess = _BY_EVENT.get(event.name)
+            assess = self._by_event.get(event.name)
             if assess is not None:
                 found += assess(session, event, now)
         if now - self._looked >= REGISTRY_PERIOD_S:
             self._looked = now
             found += configuration.credentials_and_twins(session, now)
             snapshots.forget(session, now)
+        found += self._software.assess(session, now)
         record(session, found, now)
