@@ -26,9 +26,9 @@ RETRY_MAX_S = 600.0
 """Back-off of a collector that cannot work, doubling between the two: soon enough after a passing fault,
 and a machine that lacks a source for good is asked six times an hour."""
 
-ALSO_CONCERN = {"Baseline": ("CollectorsCore_PriorityIntervals",)}
+ALSO_CONCERN = {"Baseline": ("CollectorsCore_PriorityIntervals", "Agent_MaxCpuPercent")}
 """Settings that matter to a collector beside those that begin with its name: the baseline is scanned once in
-an interval."""
+an interval, at a pace that the whole agent may go."""
 
 
 class Batch(NamedTuple):

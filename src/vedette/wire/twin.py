@@ -280,7 +280,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, doc("Search for files with risky permissions stays on the root file system.")
     ] = msgspec.field(default=True, name="Baseline_OneFileSystem")
     baseline_cpu_share: Annotated[
-        int, bounded("Share of one core that a scan may take, on average.", 1, 100, "percent")
+        int,
+        bounded(
+            "Share of one core that a scan may take, on average; at most four fifths of "
+            "`Agent_MaxCpuPercent`.",
+            1,
+            100,
+            "percent",
+        ),
     ] = msgspec.field(default=10, name="Baseline_CpuShare")
 
     filesystem_disabled: Annotated[bool, doc("Switches the file system collector off.")] = msgspec.field(

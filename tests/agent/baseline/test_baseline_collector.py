@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from vedette.wire.events import EVENT_TYPES, Baseline, Event
 from vedette.wire.message import Window, decode, pack
 from vedette.wire.twin import Priority, settings_from
 
-FAST = {"Baseline_CpuShare": 100}
+FAST = {"Baseline_CpuShare": 100, "Agent_MaxCpuPercent": 0}
 
 
 def image(tmp_path: Path) -> Path:
@@ -122,6 +123,34 @@ async def test_the_scan_runs_in_a_thread_that_yields_to_all_others(tmp_path: Pat
         pass
     assert seen == {("baseline_0", module.NICENESS)}
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.mark.parametrize(
+    ("own", "agent", "percent"), [(10, 0, 10), (10, 50, 10), (10, 5, 4), (100, 100, 80), (1, 1, 0.8)]
+)
+def test_a_scan_stays_below_what_the_agent_may_take(own: int, agent: int, percent: float):
+    """Or the governor would stop it each time; 0 is no limit."""
+    settings = settings_from({"Baseline_CpuShare": own, "Agent_MaxCpuPercent": agent})
+    assert module.share(settings) == pytest.approx(percent)
+
+
+async def test_the_pauses_make_up_the_share(tmp_path: Path, monkeypatch):
+    """After each step a rest in proportion to what the step took."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr(module.asyncio, "sleep", note)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock) / 100))
+    collector = BaselineCollector(image(tmp_path))
+    await collector.start(settings_from({"Agent_MaxCpuPercent": 5}))
+    await collector.scanned.wait()
+    await collector.stop()
+    assert {round(pause, 6) for pause in pauses} == {0.24}  # 0.01 s of work, 4 % of 0.25 s
 
 
 async def test_a_failure_of_the_scan_itself_reaches_who_collects(tmp_path: Path, monkeypatch):

@@ -30,6 +30,9 @@ NICENESS = 19
 MAX_PAUSE_S = 5.0
 """Longest rest after one step, however long it took: a slow program's time was not spent here."""
 
+SCAN_PART = 0.8
+"""Of what the whole agent may take of the processor (`Agent_MaxCpuPercent`); the rest is for the others."""
+
 LEAD_S = 60.0
 """A scan starts this much before its results are due, and twice what the last one took."""
 
@@ -119,12 +122,19 @@ class BaselineCollector:
                 if outcome and wanted(outcome, settings):
                     outcomes.append(outcome)
                 spent = time.monotonic() - begin
-                await asyncio.sleep(min(spent * (100 / settings.baseline_cpu_share - 1), MAX_PAUSE_S))
+                await asyncio.sleep(min(spent * (100 / share(settings) - 1), MAX_PAUSE_S))
         finally:
             tree.close()
             worker.shutdown(wait=False)
         now, scan_id = self._clock(), uuid.uuid4().hex
         return [Event(_payload(outcome, scan_id), now) for outcome in outcomes]
+
+
+def share(settings: Settings) -> float:
+    """Percent of one core that a scan takes: with more than its part, the agent's governor would end it."""
+    if not settings.max_cpu:
+        return settings.baseline_cpu_share
+    return min(settings.baseline_cpu_share, settings.max_cpu * SCAN_PART)
 
 
 def _yield_to_others() -> None:
