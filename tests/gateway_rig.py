@@ -103,12 +103,13 @@ class Client:
 class Rig:
     """What `running` yields."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits = ROOMY, *, url: str = "", name: str = "here") -> None:
         self.limits = limits
-        self.url = f"sqlite:///{path / 'registry.db'}"
-        self.registry = Registry(self.url)
+        self.url = url or f"sqlite:///{path / 'registry.db'}"
+        self.registry = Registry(self.url, path / "registry.key")
         self.sink = Sink()
-        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST], limits=limits)
+        self._name = name
+        self.gateway = self._gateway()
         self._clients: list[Client] = []
 
     def device(self, identity: Identity = MODULE) -> Device:
@@ -159,10 +160,13 @@ class Rig:
     async def restart(self) -> None:
         """Another gateway on the same registry."""
         await self.gateway.close()
-        self.gateway = Gateway(self.registry, self.sink, host_names=[HOST], limits=self.limits)
-        await self._start()
+        self.gateway = self._gateway()
+        await self.start()
 
-    async def _start(self) -> None:
+    def _gateway(self) -> Gateway:
+        return Gateway(self.registry, self.sink, host_names=[HOST], limits=self.limits, name=self._name)
+
+    async def start(self) -> None:
         await self.gateway.start("127.0.0.1", 0, device_context(pki().certificate, pki().key))
 
     async def close(self) -> None:
@@ -180,7 +184,7 @@ async def running(path: Path, limits: Limits = ROOMY) -> AsyncIterator[Rig]:
     rig = Rig(path, limits)
     for identity in (DEVICE, MODULE):
         rig.registry.add(identity)
-    await rig._start()
+    await rig.start()
     try:
         yield rig
     finally:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.hub.registry import (
-    Activity,
     AlreadyExists,
     ChangesLost,
     Registry,
@@ -181,23 +180,9 @@ def test_a_database_error_shows_no_key(registry: Registry, url: str):
 
 
 def test_activity_is_recorded_in_one_go(registry: Registry):
-    """Connected or not and when; who is gone is passed over."""
-    registry.record("west", {MODULE: Activity(True, 5.0), Identity("ghost"): Activity(True, 5.0)})
-    module = registry.get(MODULE)
-    assert module is not None
-    assert (module.connected, module.gateway, module.last_activity) == (True, "west", 5.0)
-
-
-def test_a_gateway_does_not_disconnect_what_has_moved_on(registry: Registry):
-    """A late "not connected" of the old gateway does not hide the connection to the new one."""
-    registry.record("west", {MODULE: Activity(True, 1.0)})
-    registry.record("east", {MODULE: Activity(True, 2.0)})
-    registry.record("west", {MODULE: Activity(False, 3.0)})
-    assert registry.get(MODULE).gateway == "east"  # type: ignore[union-attr]
-    registry.release("west")
-    assert registry.get(MODULE).connected  # type: ignore[union-attr]
-    registry.release("east")
-    assert not registry.get(MODULE).connected  # type: ignore[union-attr]
+    """When somebody was heard of; who is gone is passed over."""
+    registry.record({MODULE: 5.0, Identity("ghost"): 5.0})
+    assert registry.get(MODULE).last_activity == 5.0  # type: ignore[union-attr]
 
 
 def test_subscriptions_are_kept_and_replaced(registry: Registry):

@@ -7,7 +7,7 @@ import pytest
 
 from vedette.hub.console.roll import Roll
 from vedette.hub.detect.schema import Database
-from vedette.hub.registry import Activity, Registry
+from vedette.hub.registry import Registry
 from vedette.wire.iothub import Identity
 
 
@@ -35,10 +35,12 @@ def test_a_device_is_online_by_its_module_and_silent_after_it(registry: Registry
         registry.add(Identity(name))
     module = Identity("pump-2", "vedette")
     registry.add(module)
-    registry.record("gateway", {module: Activity(True, 100.0), Identity("pump-3"): Activity(False, 50.0)})
+    registry.record({module: 100.0})
+    number = registry.connections.hold("gateway", [module])[module]
     assert ids(roll.page(state="online")) == ["pump-2"]
     assert ids(roll.page(state="never")) == ["pump-1", "pump-3"]
-    registry.record("gateway", {module: Activity(False, 200.0)})
+    registry.record({module: 200.0})
+    registry.connections.leave([number])
     assert ids(roll.page(state="silent")) == ["pump-2"]
     totals = roll.totals()
     assert (totals.devices, totals.online, totals.silent, totals.never, totals.new) == (3, 0, 1, 2, 3)

@@ -539,9 +539,9 @@ async def test_the_registry_knows_who_is_connected(rig: Rig, monkeypatch: pytest
                 await asyncio.sleep(0.02)
 
     await until(True)
-    assert abs((rig.device().last_activity or 0) - time.time()) < 60
     client.send(Disconnect())
     await until(False)
+    assert abs((rig.device().last_activity or 0) - time.time()) < 60
     await rig.connected()
     await until(True)
     await rig.restart()

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 
 import msgspec
 from cryptography import x509
@@ -29,6 +30,7 @@ from vedette.hub.gateway.door import Door, Knock
 from vedette.hub.gateway.downlink import Answer, NotOnline
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.peers import Peers
 from vedette.hub.gateway.provisioning import Provisioning, applies, read_applicant
 from vedette.hub.gateway.room import Room
 from vedette.hub.gateway.secure import SecureTransport
@@ -50,7 +52,6 @@ from vedette.hub.limits import Limits
 from vedette.hub.meter import EVERYBODY, Meter, day_of
 from vedette.hub.operations import HUB, Operations
 from vedette.hub.registry import (
-    Activity,
     ChangesLost,
     Device,
     Policy,
@@ -59,6 +60,8 @@ from vedette.hub.registry import (
     RegistryError,
     TwinError,
 )
+from vedette.hub.registry.calls import Call
+from vedette.hub.registry.connections import Holding
 from vedette.hub.tls import bound_tls_buffers
 from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
@@ -90,7 +93,7 @@ POLL_INTERVAL_S = 0.25
 """How often the registry is asked for changes: one PRAGMA of 15 µs."""
 
 ACTIVITY_INTERVAL_S = 5.0
-"""How often connection states are written down, all in one transaction."""
+"""How often it is written down who was heard of and who has left."""
 
 REGISTRY_THREADS = 4
 """Reads run side by side; writes wait for each other in the database anyway."""
@@ -170,7 +173,9 @@ class Gateway:
         self._name = name or socket.gethostname()
         self._sessions: dict[Identity, Session] = {}
         self._links: dict[asyncio.Task[None], Link] = {}
+        self._peers = Peers(self, self._name)
         self._activity: dict[Identity, float] = {}
+        self._left: list[int] = []
         self._awaited: defaultdict[Identity, set[asyncio.Future[None]]] = defaultdict(set)
         self._revocations = 0
         self._registry_faults: dict[str, Fault] = {}
@@ -202,13 +207,14 @@ class Gateway:
             start_serving=False,
         )
         self._threads = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
-        await self.ask(self.registry.release, self._name)
+        await self._peers.start()
         self._feed = await self.ask(self.registry.feed)
         self._last_message = await self.ask(self.registry.messages.last)
         await self._write_usage()  # learns what was spent today
         self._periodic = [
             asyncio.create_task(_repeat(POLL_INTERVAL_S, self._push_changes)),
             asyncio.create_task(_repeat(POLL_INTERVAL_S, self._bring_messages)),
+            asyncio.create_task(_repeat(POLL_INTERVAL_S, self._peers.follow)),
             asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_activity)),
             asyncio.create_task(_repeat(ACTIVITY_INTERVAL_S, self._write_usage)),
         ]
@@ -230,8 +236,9 @@ class Gateway:
             await asyncio.gather(*late, return_exceptions=True)
         await self._write_activity()
         await self._write_usage()
+        await self._peers.close()
         with suppress(HubFault):  # logged; the next start releases them
-            await self.ask(self.registry.release, self._name)
+            await self.ask(self.registry.connections.release, self._name)
         await asyncio.to_thread(self._threads.shutdown)
         self._feed.close()
 
@@ -290,32 +297,54 @@ class Gateway:
     async def call(
         self, identity: Identity, name: str, payload: bytes, *, timeout: float, connect_timeout: float = 0
     ) -> Answer:
-        """Have a client of this gateway run a direct method; times in seconds.
+        """Have a client run a direct method, on whichever gateway it is; times in seconds.
 
         Raises NotOnline if it does not listen within `connect_timeout`, TimeoutError if it does not answer,
-        CallFailed.
+        CallFailed, HubFault.
         """
-        session = await self._listening(identity, connect_timeout)
-        return await session.call(name, payload, timeout)
-
-    async def _listening(self, identity: Identity, timeout: float) -> Session:
-        """The session of an identity that listens for methods. Raises NotOnline."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        call = Call(identity, name, payload, timeout, connect_timeout)
+        deadline = asyncio.get_running_loop().time() + connect_timeout
         while True:
-            session = self._sessions.get(identity)
-            if session and session.hears_methods:
-                return session
-            arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._awaited[identity].add(arrival)
-            try:
-                async with asyncio.timeout_at(deadline):
+            elsewhere = "" if self._listener(identity) else await self._peers.holder(identity)
+            if session := self._listener(identity):
+                return await session.call(name, payload, timeout)
+            if elsewhere:
+                return await self._peers.call(elsewhere, call)
+            await self._arrival(identity, deadline, POLL_INTERVAL_S)
+
+    async def call_here(self, call: Call) -> Answer:
+        """Have a client of this very gateway run a direct method: see `call`."""
+        deadline = asyncio.get_running_loop().time() + call.connect_timeout
+        while (session := self._listener(call.identity)) is None:
+            await self._arrival(call.identity, deadline)
+        return await session.call(call.method, call.payload, call.timeout)
+
+    def _listener(self, identity: Identity) -> Session | None:
+        """The session of an identity, if it listens for methods."""
+        session = self._sessions.get(identity)
+        return session if session and session.hears_methods else None
+
+    async def _arrival(self, identity: Identity, deadline: float, patience: float = inf) -> None:
+        """Wait until an identity may listen here, or for `patience`. Raises NotOnline at the deadline."""
+        now = asyncio.get_running_loop().time()
+        if now >= deadline:
+            raise NotOnline(f"{identity.client_id}: is not connected, or hears no methods")
+        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited[identity].add(arrival)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(deadline, now + patience)):
                     await arrival
-            except TimeoutError:
-                raise NotOnline(f"{identity.client_id}: is not connected, or hears no methods") from None
-            finally:
-                self._awaited[identity].discard(arrival)
-                if not self._awaited[identity]:
-                    del self._awaited[identity]
+        finally:
+            self._awaited[identity].discard(arrival)
+            if not self._awaited[identity]:
+                del self._awaited[identity]
+
+    def held(self, holding: Holding) -> None:
+        """Close our connection of an identity that a gateway holds by a newer one."""
+        session = self._sessions.get(holding.identity)
+        if session and session.number < holding.seq:
+            session.link.close(REPLACED)
 
     def _note(self, link: Link, who: Identity, reason: str = "") -> None:
         """Count a CONNECT that was let in or, with a reason, not."""
@@ -401,6 +430,7 @@ class Gateway:
             return
         claim = read_claim(connect, self._host_names)
         known = await self._load(claim)
+        revocations = self._revocations
         try:
             device, ends = self._admit(link, claim, known)
             if self._door.too_often(device.identity, time.monotonic()):
@@ -412,15 +442,18 @@ class Gateway:
             raise
         link.knock.leave()
         self._note(link, device.identity)
+        number = await self._peers.hold(device.identity)
         subscriptions = known.subscriptions
         keeps = not connect.clean_session
         kept = subscriptions if keeps else frozenset()
-        session = Session(self, link, device, kept, keeps=keeps)
+        session = Session(self, link, device, kept, keeps=keeps, number=number)
         self._enter(session, connect, ends)
         try:
             if subscriptions and not keeps:
                 await self.ask(self.registry.set_subscriptions, claim.identity, ())
             link.send(Connack(ConnectCode.ACCEPTED, session_present=bool(subscriptions) and keeps))
+            if revocations != self._revocations:  # while others were asked
+                await self._recheck(session)
             await session.run()
         finally:
             self._leave(session)
@@ -481,6 +514,7 @@ class Gateway:
     def _leave(self, session: Session) -> None:
         if self._sessions.get(session.identity) is session:
             del self._sessions[session.identity]
+            self._left.append(session.number)
             self.heard(session.identity)
         reason = session.link.reason
         self.counters.ended[reason] += 1
@@ -534,14 +568,17 @@ class Gateway:
             self.meter.learn(day, EVERYBODY, await self.ask(self.registry.usage.units, day, EVERYBODY))
 
     async def _write_activity(self) -> None:
-        """Write down who is connected and when each was last heard of; keep it if that fails."""
-        activity, self._activity = self._activity, {}
-        seen = {who: Activity(who in self._sessions, at) for who, at in activity.items()}
+        """Write down who was heard of and who has left; keep it if that fails."""
+        heard, self._activity = self._activity, {}
+        left, self._left = self._left, []
         try:
-            if seen:
-                await self.ask(self.registry.record, self._name, seen)
+            if heard:
+                await self.ask(self.registry.record, heard)
+            if left:
+                await self.ask(self.registry.connections.leave, left)
         except HubFault:
-            self._activity = activity | self._activity
+            self._activity = heard | self._activity
+            self._left += left
 
 
 async def _repeat(interval: float, work: Callable[[], Awaitable[None]]) -> None:

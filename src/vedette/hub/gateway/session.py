@@ -137,15 +137,16 @@ class Session:
     """One connection of an identity, from CONNACK to its end.
 
     device: the record that let it in. subscriptions: topic filters kept from before. keeps: CleanSession was
-    0, so that subscriptions outlive this.
+    0, so that subscriptions outlive this. number: of a newer connection, on any gateway, it is larger.
     """
 
     def __init__(
-        self, hub: Hub, link: Link, device: Device, subscriptions: frozenset[str], *, keeps: bool
+        self, hub: Hub, link: Link, device: Device, subscriptions: frozenset[str], *, keeps: bool, number: int
     ) -> None:
         self.link = link
         self.identity = device.identity
         self.etag = device.etag
+        self.number = number
         self._hub = hub
         self._subscriptions = subscriptions
         self._keeps = keeps

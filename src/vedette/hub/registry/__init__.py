@@ -5,7 +5,6 @@ from vedette.hub.registry.fleet import Counts, Fleet, TwinChange
 from vedette.hub.registry.policies import Policies, Policy, Right
 from vedette.hub.registry.profiles import Draft, Entry, Profile
 from vedette.hub.registry.records import (
-    Activity,
     AlreadyExists,
     Change,
     ChangesLost,
@@ -18,7 +17,6 @@ from vedette.hub.registry.store import Registry
 from vedette.hub.registry.twins import Twin, TwinError, merge
 
 __all__ = [
-    "Activity",
     "AlreadyExists",
     "Change",
     "ChangeFeed",

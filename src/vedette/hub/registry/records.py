@@ -50,7 +50,7 @@ class Device(msgspec.Struct, frozen=True):
 
     @property
     def connected(self) -> bool:
-        """True if a gateway holds a connection of it (known within seconds, not at once)."""
+        """True if a gateway holds a connection of it (its end is known within seconds, not at once)."""
         return bool(self.gateway)
 
     def __repr__(self) -> str:
@@ -69,10 +69,3 @@ class Change(msgspec.Struct, frozen=True):
     identity: Identity
     version: int
     patch: dict[str, Any] | None
-
-
-class Activity(msgspec.Struct, frozen=True):
-    """What a gateway knows of an identity: connected or not, and when it last heard of it (Unix seconds)."""
-
-    connected: bool
-    seen: float

@@ -17,6 +17,8 @@ from sqlalchemy.orm import sessionmaker
 from vedette.hub.registry import history
 from vedette.hub.registry.audit import watch
 from vedette.hub.registry.authorities import Authorities
+from vedette.hub.registry.calls import Calls
+from vedette.hub.registry.connections import Connections
 from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registration
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet, TwinChange
@@ -25,7 +27,6 @@ from vedette.hub.registry.policies import Policies
 from vedette.hub.registry.profiles import Draft
 from vedette.hub.registry.records import (
     CHANGES_PAGE,
-    Activity,
     AlreadyExists,
     Change,
     ChangesLost,
@@ -83,6 +84,8 @@ class Registry:
         self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
         self.messages = Messages(self._read, self._write, self._shared)
+        self.connections = Connections(self._read, self._write)
+        self.calls = Calls(self._read, self._write)
         self.authorities = Authorities(self._read, self._write)
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
@@ -208,26 +211,12 @@ class Registry:
         with self._shared.begin() as session:
             identity_row(session, identity).subscriptions = msgspec.json.encode(sorted(filters)).decode()
 
-    def record(self, gateway: str, activity: Mapping[Identity, Activity]) -> None:
-        """Write down, in one go, what a gateway saw. Identities that are gone are passed over.
-
-        A gateway says "not connected" only of identities that it held itself: a device may have moved on.
-        """
+    def record(self, heard: Mapping[Identity, float]) -> None:
+        """Write down, in one go, when identities were last heard of. Those that are gone are passed over."""
         with self._shared.begin() as session:
-            for identity, seen in sorted(activity.items()):  # as all writers: no two wait for each other
-                where = [is_identity(identity)]
-                if not seen.connected:
-                    where.append(IdentityRow.gateway == gateway)
-                session.execute(
-                    update(IdentityRow)
-                    .where(*where)
-                    .values(gateway=gateway if seen.connected else "", last_activity=seen.seen)
-                )
-
-    def release(self, gateway: str) -> None:
-        """Forget the connections of a gateway: it starts anew, or has ended."""
-        with self._write.begin() as session:
-            session.execute(update(IdentityRow).where(IdentityRow.gateway == gateway).values(gateway=""))
+            for identity, at in sorted(heard.items()):  # as all writers: no two wait for each other
+                row = update(IdentityRow).where(is_identity(identity))
+                session.execute(row.values(last_activity=at))
 
     def last_change(self) -> int:
         """Number of the latest change, 0 if there was none."""
