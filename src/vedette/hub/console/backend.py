@@ -11,6 +11,7 @@ from fastapi import Request
 
 from vedette.hub.console.questions import Questions
 from vedette.hub.console.roll import Roll
+from vedette.hub.console.rollout import Rollouts
 from vedette.hub.detect.alerts import Alerts
 from vedette.hub.detect.rulebook import Rulebook
 from vedette.hub.detect.schema import Database
@@ -42,6 +43,7 @@ class Backend(msgspec.Struct, frozen=True):
     rulebook: Rulebook
     shelf: Shelf
     history: History
+    rollouts: Rollouts
     hosts: Sequence[str]
     mqtt_port: int
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from urllib.parse import quote
 
 import msgspec
 from fastapi import Request
 from nicegui import ui
 
-from vedette.hub.console import device_activity, device_events, device_posture, device_summary, parts
+from vedette.hub.console import device_activity, device_events, device_posture, device_summary, parts, tags
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.device_query import Asked
 from vedette.hub.console.parts import at
@@ -42,8 +41,8 @@ def routes(backend: Backend) -> None:
     ) -> None:
         tab = tab if tab in TABS else ""
         asked = Asked(device_id, tab, q[:256], choice[:64], max(1, page))
-        found, _ = await call(lambda: backend.roll.page(device_id, limit=200))
-        entry = next((entry for entry in found if entry.device_id == device_id), None)
+        entry = next(iter(await call(lambda: backend.roll.entries([device_id]))), None)
+        marks = (await call(lambda: backend.roll.tags([device_id]))).get(device_id, {})
         with parts.frame(request, device_id, "/devices") as beside:
             if entry is None:
                 parts.text("There is no device of this name.", "empty")
@@ -51,8 +50,11 @@ def routes(backend: Backend) -> None:
             with beside:
                 parts.badge(entry.state, parts.STATE_TONE[entry.state])
                 parts.text(f"last seen {parts.ago(entry.seen, time.time())}", "dim")
-                if parts.may(request, Role.VIEWER):
-                    parts.link("Configuration", at(f"/twin/{quote(device_id, safe='')}"))
+                for mark in tags.told(marks):
+                    parts.badge(mark, "note")
+                if parts.may(request, Role.OPERATOR):
+                    tags.edit_button(backend, request, device_id, marks)
+                parts.link("Configuration", at(f"/twin/{parts.path_part(device_id)}"))
                 where = f"DeviceId == '{asked.kql}' and TimeGenerated > ago(1d)"
                 parts.link(
                     "Investigate", parts.investigate_at(f"SecurityIoTRawEvent | where {where} | take 100")

@@ -15,6 +15,7 @@ from nicegui import ui
 from vedette.hub.console import (
     admin,
     alerts,
+    configure,
     device,
     devices,
     enrol,
@@ -31,6 +32,7 @@ from vedette.hub.console.backend import Backend
 from vedette.hub.console.gate import PATH, Gate
 from vedette.hub.console.questions import Questions
 from vedette.hub.console.roll import Roll
+from vedette.hub.console.rollout import Rollouts
 from vedette.hub.detect.alerts import Alerts
 from vedette.hub.detect.rulebook import Rulebook
 from vedette.hub.detect.schema import Database
@@ -64,6 +66,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
         rulebook=Rulebook(database, state.rules),
         shelf=Shelf(database.read, database.write),
         history=History(database.read),
+        rollouts=Rollouts(),
         hosts=settings.host_names,
         mqtt_port=settings.mqtt_port,
     )
@@ -72,7 +75,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
 def mount(application: FastAPI, backend: Backend) -> None:
     """Add the console below PATH; once in a process, for the framework is one for the whole process."""
     for page in (
-        *(overview, devices, device, twin, alerts, suppressions, recommendations),
+        *(overview, devices, device, twin, configure, alerts, suppressions, recommendations),
         *(investigate, rules, rule_editor, enrol, admin),
     ):
         page.routes(backend)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from vedette.hub.registry.profiles import ProfileRow
 from vedette.hub.registry.schema import IdentityRow
 
 NEW_S = 24 * 3600.0
@@ -74,6 +75,23 @@ class Roll:
             total = session.scalar(select(func.count()).select_from(devices)) or 0
             found = session.execute(rows.offset(max(0, offset)).limit(min(limit, MAX_PAGE)))
             return [Entry(*_plain(row)) for row in found], total
+
+    def entries(self, device_ids: Sequence[str]) -> Sequence[Entry]:
+        """These devices, in this order; those that are not there are passed over."""
+        rows = _devices("", "").where(IdentityRow.device_id.in_(device_ids[:MAX_PAGE]))
+        with self._read.begin() as session:
+            found = {row.device_id: Entry(*_plain(row)) for row in session.execute(rows)}
+        return [found[device_id] for device_id in device_ids if device_id in found]
+
+    def tags(self, device_ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+        """Their tags; those without any are left out."""
+        rows = select(ProfileRow.device_id, ProfileRow.tags).where(
+            ProfileRow.device_id.in_(device_ids[:MAX_PAGE]),
+            ProfileRow.module_id == "",
+            ProfileRow.tags != "{}",
+        )
+        with self._read.begin() as session:
+            return {device_id: msgspec.json.decode(tags) for device_id, tags in session.execute(rows)}
 
     def totals(self) -> Totals:
         """How many devices there are."""

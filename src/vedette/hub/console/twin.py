@@ -1,9 +1,8 @@
-"""The twin editor: a form made from the settings table beside the JSON, and what the device says of it."""
+"""The twin of one device: its settings as a form and as JSON, what the device says, and what was before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,19 +11,23 @@ from nicegui import ui
 
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
-from vedette.hub.console.parts import Column, Tone
-from vedette.hub.console.twin_form import FIELDS, Field, changed, differences
+from vedette.hub.console.parts import Column, Tone, at
+from vedette.hub.console.rollout import whose
+from vedette.hub.console.twin_form import changes, differences
+from vedette.hub.console.twin_sheet import Sheet
 from vedette.hub.registry import RegistryError, Twin, TwinError
 from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.twins import difference
 from vedette.hub.registry.users import Role
-from vedette.wire.iothub import Identity
-from vedette.wire.twin import LATEST_STATE, InvalidSettings, settings_from
+from vedette.wire.twin import LATEST_STATE
 
 STATE_TONE: dict[str, Tone] = {"in force": "good", "refused": "bad", "pending": "warn"}
 
 POLL_S = 2.0
 """How often to look whether the device has spoken: it answers within seconds."""
+
+MAX_PATCH = 4_000
+"""Characters of a change that go into the address of the page for groups; it begins empty beyond."""
 
 
 def routes(backend: Backend) -> None:
@@ -33,7 +36,7 @@ def routes(backend: Backend) -> None:
     @ui.page("/twin/{device_id}", response_timeout=30)
     async def twin(request: Request, device_id: str, module: str = "") -> None:
         try:
-            identity = await call(lambda: _whose(backend, device_id, module))
+            identity = await call(lambda: whose(backend.registry, device_id, module))
             found = await call(lambda: backend.registry.twin(identity))
         except RegistryError as error:
             with parts.frame(request, device_id, "/devices"):
@@ -46,148 +49,68 @@ def routes(backend: Backend) -> None:
                 )
                 parts.link("Device", parts.device_at(device_id))
             editor = _Editor(backend, request, found)
+        await editor.show_history()
         ui.timer(POLL_S, editor.look)
 
 
-def _whose(backend: Backend, device_id: str, module: str) -> Identity:
-    """Whose twin steers the agent: the module that reports a verdict, else the first, else the device's."""
-    modules = [entry.twin for entry in backend.registry.fleet.modules(device_id)]
-    named = [twin for twin in modules if twin.identity.module_id == module]
-    speaking = [twin for twin in modules if LATEST_STATE in twin.reported]
-    chosen = next(iter([*named, *speaking, *modules]), None)
-    return chosen.identity if chosen else Identity(device_id)
-
-
 class _Editor:
-    """document: the desired properties as edited. stored: as the registry has them."""
+    """What is edited, beside what the registry has and what the device says."""
 
     def __init__(self, backend: Backend, request: Request, twin: Twin) -> None:
         self._backend = backend
         self._request = request
         self._twin = twin
-        self.document = dict(twin.desired)
         self._may = parts.may(request, Role.OPERATOR)
-        self._quiet = False
-        self._controls: dict[str, Any] = {}
-        self._reasons: dict[str, Any] = {}
-        self._names: dict[str, ui.element] = {}
+        self._sheet = Sheet(twin.desired, may=self._may, edited=self._edited)
         with parts.block("cols even"):
             with parts.panel(
                 "Settings", "What is changed here is bold. Emptied or undone, a setting has its default."
             ):
-                self._form()
+                self._sheet.form()
             with parts.block("stack"):
                 self._side()
-        self._show()
-
-    def _form(self) -> None:
-        groups: dict[str, list[Field]] = {}
-        for field in FIELDS:
-            groups.setdefault(field.group, []).append(field)
-        for group, fields in groups.items():
-            touched = sum(field.key in self.document for field in fields)
-            with ui.expansion(f"{group}" + (f"  ({touched} set)" if touched else "")).classes(
-                "full-width"
-            ) as part:
-                part.value = touched > 0
-                for field in fields:
-                    self._setting(field)
-
-    def _setting(self, field: Field) -> None:
-        with parts.block("setting"):
-            self._names[field.key] = parts.text(field.key.partition("_")[2] or field.key, "name")
-            bounds = f" From {field.low:,} to {field.high:,}." if field.low is not None and field.high else ""
-            unit = f" In {field.unit}." if field.unit else ""
-            parts.text(field.help + unit + bounds, "help")
-            with parts.block("control"):
-                control = _control(field, self.document.get(field.key, field.default))
-                control.props(f'aria-label="{field.key}"')
-                control.on_value_change(lambda event: self._edit(field, event.value))
-                control.set_enabled(self._may)
-            self._controls[field.key] = control
-            undo = ui.button(icon="undo", on_click=lambda: self._edit(field, None)).props(
-                "flat dense round size=sm"
-            )
-            undo.classes("undo").props(f'aria-label="Default of {field.key}"').set_enabled(self._may)
-            self._reasons[field.key] = parts.text("", "why")
+        self._edited()
+        self._show_verdict()
 
     def _side(self) -> None:
         with parts.panel("Desired properties", "The same as JSON; either side may be edited."):
-            self._json = ui.codemirror(
-                self._text(), language="JSON", on_change=lambda event: self._typed(event.value)
-            )
-            self._json.style("height: 260px").set_enabled(self._may)
-            self._problem = ui.label().classes("error-line")
+            self._sheet.json()
             with parts.block("row").style("margin-top: 8px"):
                 self._apply = ui.button("Apply", icon="check", on_click=self.apply).props("unelevated dense")
-                self._apply.style("padding: 3px 14px 3px 8px")
+                self._apply.classes("small")
                 ui.button("Discard", on_click=self.discard).props("flat dense").set_enabled(self._may)
+                self._group = ui.button("For a group …", on_click=self._to_group).props("flat dense")
                 self._summary = ui.label().classes("dim")
         with parts.panel("What the device says"):
             self._verdict = parts.block("")
+        with parts.panel("History", "Who wanted what, the newest first."):
+            self._versions = parts.block("")
 
-    def _text(self) -> str:
-        return msgspec.json.format(msgspec.json.encode(dict(sorted(self.document.items())))).decode()
+    @property
+    def _patch(self) -> dict[str, Any]:
+        return difference(self._twin.desired, self._sheet.document)
 
-    def _edit(self, field: Field, value: Any) -> None:
-        if not self._quiet:
-            self.document = changed(self.document, field, value)
-            self._show()
-
-    def _typed(self, text: str) -> None:
-        if self._quiet:
-            return
-        try:
-            self.document = msgspec.json.decode(text, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            self._problem.text = f"JSON: {error}"
-            self._apply.disable()
-            return
-        self._show(text=False)
-
-    @contextmanager
-    def _silently(self) -> Iterator[None]:
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
-
-    def _show(self, *, text: bool = True) -> None:
-        """Bring form, JSON and remarks in line with the document."""
-        wrong: dict[str, str] = {}
-        try:
-            settings_from(self.document)
-        except InvalidSettings as error:
-            wrong = error.fields
-        with self._silently():
-            for field in FIELDS:
-                self._controls[field.key].value = _shown(field, self.document.get(field.key, field.default))
-                self._names[field.key].classes(
-                    add="set" if field.key in self.document else "",
-                    remove="" if field.key in self.document else "set",
-                )
-                self._reasons[field.key].text = wrong.get(field.key, "")
-            if text:
-                self._json.value = self._text()
-        self._problem.text = "\n".join(f"{key}: {why}" for key, why in wrong.items())
-        patch = difference(self._twin.desired, self.document)
-        self._apply.set_enabled(self._may and not wrong and bool(patch))
+    def _edited(self) -> None:
+        patch = self._patch
+        self._apply.set_enabled(self._may and self._sheet.right and bool(patch))
+        self._group.set_visibility(self._may and self._sheet.right and bool(patch))
         self._summary.text = (
             f"{len(patch)} changed: {', '.join(patch)[:120]}" if patch else "Nothing changed."
         )
-        self._show_verdict()
+
+    def _to_group(self) -> None:
+        patch = msgspec.json.encode(self._patch).decode()
+        ui.navigate.to(at("/configure", patch=patch if len(patch) <= MAX_PATCH else ""))
 
     def _show_verdict(self) -> None:
         found = differences(self._twin.desired, self._twin.reported)
-        tones = {one.key: STATE_TONE[one.state] for one in found}
         rows = [
             {
                 "key": one.key,
                 "desired": _plain(one.desired),
                 "reported": _plain(one.reported),
                 "state": one.state,
-                "state_tone": tones[one.key],
+                "state_tone": STATE_TONE[one.state],
                 "reason": one.reason,
             }
             for one in found
@@ -209,25 +132,57 @@ class _Editor:
             parts.text(f"{said} Reported version {self._twin.reported_version}.", "dim")
             parts.table(columns, rows, empty="Nothing is desired: all settings have their defaults.")
 
+    async def show_history(self) -> None:
+        """Show the versions that are kept."""
+        kept = await call(lambda: self._backend.history.versions(self._twin.identity))
+        self._versions.clear()
+        with self._versions:
+            if not kept:
+                parts.text("Nothing has been changed yet.", "empty")
+            for newer, older in zip(kept, (*kept[1:], None), strict=True):
+                before = older.desired if older else {} if newer.version == 2 else None
+                with parts.block("version"):
+                    parts.text(f"{newer.version}", "mono dim")
+                    with parts.block(""):
+                        parts.text(
+                            f"{parts.moment(newer.at)} UTC, {newer.actor.removeprefix('user:')}", "dim"
+                        )
+                        parts.text("\n".join(_told(before, newer.desired)), "changes mono")
+                    if self._may and newer.version != self._twin.desired_version:
+                        self._restore(newer.version, newer.desired)
+
+    def _restore(self, version: int, desired: Mapping[str, Any]) -> None:
+        def restore() -> None:
+            self._sheet.put(desired)
+            self._edited()
+            ui.notify(f"Version {version} is in the editor; Apply makes it so.")
+
+        button = ui.button("Restore", on_click=restore).props("flat dense size=sm")
+        button.props(f'aria-label="Restore version {version}"')
+
     @parts.guarded
     async def apply(self, *_: Any) -> None:
         """Write what was changed; the gateway pushes it."""
         user = await self._backend.demand(self._request, Role.OPERATOR)
-        patch = difference(self._twin.desired, self.document)
+        patch = self._patch
         try:
             with acting_as(f"user:{user.name}"):
                 write = self._backend.registry.patch_desired
                 self._twin = await call(lambda: write(self._twin.identity, patch))
         except (RegistryError, TwinError) as error:
             raise ValueError(str(error)) from None
-        self.document = dict(self._twin.desired)
-        self._show()
+        self._follow()
+        await self.show_history()
         ui.notify(f"Applied, version {self._twin.desired_version}. Waiting for the device.", type="positive")
 
     def discard(self) -> None:
         """Go back to what the registry has."""
-        self.document = dict(self._twin.desired)
-        self._show()
+        self._follow()
+
+    def _follow(self) -> None:
+        self._sheet.put(self._twin.desired)
+        self._edited()
+        self._show_verdict()
 
     async def look(self) -> None:
         """Show what the device, or somebody else, has written meanwhile; what is edited here stays."""
@@ -235,39 +190,21 @@ class _Editor:
         before = (self._twin.desired_version, self._twin.reported_version)
         if (twin.desired_version, twin.reported_version) == before:
             return
-        patch = difference(self._twin.desired, self.document)
-        untouched = not patch
+        untouched = not self._patch
+        newer = twin.desired_version != self._twin.desired_version
         self._twin = twin
         if untouched:
-            self.document = dict(twin.desired)
-            self._show()
+            self._follow()
         else:
+            self._edited()
             self._show_verdict()
+        if newer:
+            await self.show_history()
 
 
-def _control(field: Field, value: Any) -> Any:
-    value = _shown(field, value)
-    if field.kind == "switch":
-        return ui.switch(value=value).props("dense")
-    if field.kind == "choice":
-        choices = [*field.choices, *([value] if value not in field.choices else [])]
-        return ui.select(choices, value=value).props("outlined dense options-dense").classes("full-width")
-    if field.kind == "number":
-        made = ui.number(value=value, min=field.low, max=field.high, precision=0)
-        return made.props("outlined dense debounce=400").classes("full-width")
-    made_text = ui.input(value=value, placeholder="not set").props("outlined dense debounce=400")
-    return made_text.classes("full-width")
-
-
-def _shown(field: Field, value: Any) -> Any:
-    """A value as its control can hold it: a document may say anything."""
-    if field.kind == "switch":
-        return value is True
-    if field.kind == "number":
-        return value if isinstance(value, int | float) else None
-    if field.kind == "choice":
-        return value if value in field.choices else field.default
-    return "" if value is None else str(value)
+def _told(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """What a version changed; what it says altogether where the one before is not known."""
+    return (changes(before, after) if before is not None else changes({}, after)) or ["nothing"]
 
 
 def _plain(value: Any) -> str:

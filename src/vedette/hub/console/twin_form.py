@@ -8,8 +8,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from vedette.hub.registry.twins import difference
 from vedette.wire.declare import describe
 from vedette.wire.twin import LATEST_INVALID_FIELDS, LATEST_STATE, Settings
+
+SHORT = 120
+"""Characters of a value that a line of changes shows."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -86,6 +90,16 @@ def changed(document: Mapping[str, Any], field: Field, value: Any) -> dict[str, 
     if value is None or (value == field.default and field.key not in document):
         return kept
     return kept | {field.key: value}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What leads from one document to another, a line a setting: `Key: old → new`."""
+    patch = difference(before, after)
+    return [f"{key}: {_short(before.get(key))} → {_short(after.get(key))}" for key in sorted(patch)]
+
+
+def _short(value: Any) -> str:
+    return "default" if value is None else msgspec.json.encode(value).decode()[:SHORT]
 
 
 def differences(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> Sequence[Difference]:

@@ -63,9 +63,14 @@ def at(path: str, **query: str | int) -> str:
     return f"{PATH}{path}" + (f"?{urlencode(kept)}" if kept else "")
 
 
+def path_part(text: str) -> str:
+    """A text as one part of an address's path."""
+    return quote(text, safe="")
+
+
 def device_at(device_id: str, **query: str | int) -> str:
     """The address of a device's page."""
-    return at(f"/device/{quote(device_id, safe='')}", **query)
+    return at(f"/device/{path_part(device_id)}", **query)
 
 
 def investigate_at(query: str) -> str:
