@@ -12,6 +12,7 @@ from vedette.hub import console
 from vedette.hub.api import downlink, iothub, metrics, provisioning, service, v1
 from vedette.hub.api.access import Access
 from vedette.hub.api.v1_events import Queries
+from vedette.hub.detect.schema import Database
 from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
 from vedette.hub.gateway import Gateway, websocket
@@ -19,6 +20,7 @@ from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Lake, Maintenance
+from vedette.hub.notify.notifier import Notifier
 from vedette.hub.operations import Operations
 from vedette.hub.recorder import Recorder
 from vedette.hub.registry import Registry
@@ -56,10 +58,12 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     )
     maintenance = Maintenance(state.lake, retention_days=settings.retention_days)
     detection = open_detection(state)
+    notifier = Notifier(lambda: Database(state.registry_url))
 
     await intake.start()
     await maintenance.start()
     await detection.start()
+    await notifier.start()
     await recorder.start()
     await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault)
@@ -83,6 +87,7 @@ async def _run(state: HubState, settings: HubSettings) -> None:
     await recorder.close()
     await intake.close()
     await detection.close()
+    await notifier.close()
     await maintenance.close()
     await https.close()
     queries.close()

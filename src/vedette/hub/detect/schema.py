@@ -12,6 +12,7 @@ from sqlalchemy import Engine, Index
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
+from vedette.hub.notify import outbox
 from vedette.hub.registry.audit import watch
 from vedette.hub.registry.schema import BEGIN, WRITE, Base, open_engine
 
@@ -221,6 +222,7 @@ class Database:
         self.read = sessionmaker(self.engine)
         self.write = sessionmaker(self.engine.execution_options(**{BEGIN: WRITE}))
         watch(self.write)
+        outbox.watch(self.write)
 
     def close(self) -> None:
         """Close every connection."""

@@ -18,6 +18,7 @@ _TIMES = ("start", "end", "created", "updated", "first", "discovered", "changed"
 def finding(one: Notable) -> dict[str, Any]:
     """An alert or recommendation; `kind` says which."""
     document: dict[str, Any] = msgspec.to_builtins(one)
+    document.pop("changes", None)  # who decided what stays in the hub
     for name in _TIMES:
         if document.get(name) is not None:
             document[name] = utc_text(document[name])

@@ -49,6 +49,7 @@ _WATCHED: dict[str, dict[str, bool]] = {
     "rule_switches": {"enabled": True},
     "suppressions": {},
     "device_groups": {"condition": True},
+    "notify_routes": {"enabled": True},
 }
 """Table → columns whose change is told of, and whether with the value. Of these tables it is told, too, when
 a row comes or goes; twins and profiles do so with their identity."""
