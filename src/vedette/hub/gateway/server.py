@@ -104,6 +104,7 @@ BACKLOG = 1_024
 REPLACED = "replaced by a newer connection"
 REVOKED = "identity disabled or removed"
 CHANGES_LOST = "twin changes were missed"
+FORGOTTEN = "other hubs have taken this one for gone"
 CLOSING = "hub closes"
 NO_ROOM = "too many connections"
 NO_CONNECT = "no CONNECT in time"
@@ -241,6 +242,11 @@ class Gateway:
             await self.ask(self.registry.connections.release, self._name)
         await asyncio.to_thread(self._threads.shutdown)
         self._feed.close()
+
+    def forgotten(self) -> None:
+        """Other hubs have ended our connections in the registry: have every client connect again."""
+        for session in self._sessions.values():
+            session.link.close(FORGOTTEN)
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the registry from a thread. Raises its RegistryError and TwinError, for all else HubFault."""

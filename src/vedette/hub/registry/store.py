@@ -22,6 +22,7 @@ from vedette.hub.registry.connections import Connections
 from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registration
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet, TwinChange
+from vedette.hub.registry.hubs import Hubs
 from vedette.hub.registry.messages import Messages
 from vedette.hub.registry.policies import Policies
 from vedette.hub.registry.profiles import Draft
@@ -86,6 +87,7 @@ class Registry:
         self.messages = Messages(self._read, self._write, self._shared)
         self.connections = Connections(self._read, self._write)
         self.calls = Calls(self._read, self._write)
+        self.hubs = Hubs(self._read, self._shared)
         self.authorities = Authorities(self._read, self._write)
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
