@@ -1,7 +1,8 @@
 """Alerts and recommendations as the documented tables `SecurityAlert` and `SecurityRecommendation`.
 
-They live in the registry database, as do devices and twins (`inventory`); a query that names one of the
-tables gets its rows as they are then. The columns themselves are declared in `lake.views`.
+They live in the registry database, as do devices and twins (`inventory`) and what is known about software
+(`intel.vulnerabilities`); a query that names one of the tables gets its rows as they are then. The columns
+themselves are declared in `lake.views`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vedette.hub import inventory
 from vedette.hub.detect.alerts import alert_of
 from vedette.hub.detect.schema import AlertRow, Database, RecommendationRow
 from vedette.hub.formats.sentinel import security_alert, security_recommendation
+from vedette.hub.intel import vulnerabilities
 from vedette.hub.posture.recommendations import recommendation_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def findings(database: Database) -> Findings:
     return {
         "SecurityAlert": partial(_table, database, _alerts),
         "SecurityRecommendation": partial(_table, database, _recommendations),
+        "SoftwareVulnerability": partial(_table, database, vulnerabilities.rows),
         "Devices": partial(_table, database, inventory.devices),
         "Twins": partial(_table, database, inventory.twins),
     }

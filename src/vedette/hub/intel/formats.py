@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
+
+import msgspec
 
 from vedette.hub.intel import misp, stix
 from vedette.hub.intel.indicators import Indicator, Kind, Refused, indicator
@@ -61,6 +63,23 @@ def read(path: Path, format: Format | None = None, reading: Reading = AS_IT_LOOK
         raise FormatError(f"{path}: {' '.join(str(error).split())}") from None
 
 
+def rated(entries: Iterable[Indicator | Refused], confidence: int | None, expires: float | None) -> Entries:
+    """Entries, with what is said of the whole list where they do not say it themselves.
+
+    expires: Unix seconds; an entry that expires earlier by itself does so.
+    """
+    for entry in entries:
+        if isinstance(entry, Indicator) and (confidence is not None or expires is not None):
+            ends = [at for at in (entry.expires, expires) if at is not None]
+            yield msgspec.structs.replace(
+                entry,
+                confidence=confidence if entry.confidence is None else entry.confidence,
+                expires=min(ends, default=None),
+            )
+        else:
+            yield entry
+
+
 def sniff(beginning: bytes, reading: Reading = AS_IT_LOOKS) -> Format:
     """The format of a file that begins so."""
     text = beginning.decode(errors="replace").lstrip("\ufeff \t\r\n")
@@ -87,17 +106,19 @@ def _list(binary: IO[bytes], reading: Reading) -> Entries:
 
 def _csv(binary: IO[bytes], reading: Reading) -> Entries:
     """The values of one column. The names of the columns may stand in a comment, as they do in feeds."""
-    place, names = None, list[str]()
-    for row in csv.reader(_lines(binary)):
-        if place is None:
-            names = [cell.strip(" #\t\"'").lower() for cell in row]
-            if reading.column.lower() in names:
-                place = names.index(reading.column.lower())
-            elif row and not row[0].lstrip().startswith("#"):
-                break
-        elif row and not row[0].lstrip().startswith("#"):
+    wanted, place, names = reading.column.lower(), -1, list[str]()
+    for row in filter(None, csv.reader(_lines(binary))):
+        comment = row[0].lstrip().startswith("#")
+        if place >= 0 and not comment:
             yield _entry(row[place], reading.kind) if len(row) > place else Refused("row without the column")
-    if place is None:
+        elif place < 0:
+            if comment or not names:
+                names = [cell.strip(" #\t\"'").lower() for cell in row]
+            if wanted in names:
+                place = names.index(wanted)
+            elif not comment:
+                break
+    if place < 0:
         raise FormatError(f"no column {reading.column!r}; there are {', '.join(names)[:200]}")
 
 

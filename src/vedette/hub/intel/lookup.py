@@ -79,7 +79,7 @@ class Lookup:
 
     def source(self, text: str) -> bool:
         """Whether arguments of a command name a host or URL that is listed."""
-        return any(self._target(word) for word in _BETWEEN.split(text) if word)
+        return any(self._target(word) for word in _BETWEEN.split(text) if "." in word or ":" in word)
 
     def _target(self, word: str) -> bool:
         if word.startswith("-"):

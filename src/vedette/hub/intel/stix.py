@@ -78,9 +78,9 @@ def compared(pattern: str) -> list[tuple[Kind, str]]:
         if kind is None:
             raise Refused(f"pattern on {match['path'][:64]}")
         found += [(kind, _plain(one)) for one in _ONE.findall(match["value"])]
-    rest = _COMPARISON.sub("", pattern)
-    if left := set(re.findall(r"[^\s\[\]()]+", rest)) - {"OR"}:
-        raise Refused(f"pattern with {min(left)[:32]}")
+    rest = _ONE.sub("", _COMPARISON.sub("", pattern))
+    if left := set(re.findall(r"[^\s\[\](),]+", rest)) - {"OR"}:
+        raise Refused(f"pattern with {min(left, key=lambda word: (not word.isupper(), word))[:32]}")
     if not found:
         raise Refused("pattern without a comparison")
     return found

@@ -73,9 +73,16 @@ TWIN_COLUMNS = _columns("""
 """)
 """Columns of `Twins`: a row a device (ModuleId empty) and a module."""
 
+VULNERABILITY_COLUMNS = _columns("""
+    DeviceId VARCHAR, Advisory VARCHAR, Cves JSON, Package VARCHAR, Version VARCHAR, FixedVersion VARCHAR,
+    Severity VARCHAR, Score DOUBLE, Summary VARCHAR, PackageUrl VARCHAR, TimeGenerated TIMESTAMP
+""")
+"""Columns of `SoftwareVulnerability`: a row for each advisory that fits a device's package."""
+
 BESIDE: Mapping[str, Columns] = {
     "SecurityAlert": ALERT_COLUMNS,
     "SecurityRecommendation": RECOMMENDATION_COLUMNS,
+    "SoftwareVulnerability": VULNERABILITY_COLUMNS,
     "Devices": DEVICE_COLUMNS,
     "Twins": TWIN_COLUMNS,
 }
