@@ -1,45 +1,61 @@
-"""Enrol a device: make its identity, show the commands, and wait until its first event arrives."""
+"""Enrol devices: one with an identity of its own, or a group that registers itself; then wait for events."""
 
 from __future__ import annotations
 
-import shlex
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from fastapi import Request
 from nicegui import ui
 
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
+from vedette.hub.console.enrol_commands import WAYS, commands
+from vedette.hub.console.parts import at
 from vedette.hub.console.questions import quoted
-from vedette.hub.registry import RegistryError
+from vedette.hub.console.tags import nested
+from vedette.hub.registry import RegistryError, TwinError
 from vedette.hub.registry.audit import acting_as
+from vedette.hub.registry.enrollments import Enrollment
+from vedette.hub.registry.twins import merge
 from vedette.hub.registry.users import Role
 from vedette.wire.iothub import ConnectionString, Identity
 
 MODULE = "DefenderIotMicroAgent"
 """The module that the agent connects as, so that the device's own identity stays its application's."""
 
+SCOPE = "vedette"
+"""The id scope in what is shown. A hub answers for any; Azure's service would want its own."""
+
 POLL_S = 3.0
 """How often to look for the first event."""
+
+ARRIVED = 20
+"""Devices of a group that are shown as they arrive."""
 
 
 def routes(backend: Backend) -> None:
     """Add the page."""
 
     @ui.page("/enrol", response_timeout=30)
-    async def enrol(request: Request) -> None:
-        with parts.frame(request, "Enrol a device", "/enrol"):
+    async def enrol(request: Request, kind: str = "") -> None:
+        with parts.frame(request, "Enrol a device" if kind != "group" else "Enrol a group", "/enrol"):
             if not parts.may(request, Role.OPERATOR):
                 parts.text("Enrolling a device needs the role operator.", "empty")
                 return
             with parts.block("stack").style("max-width: 860px"):
-                _steps(backend, request)
+                with parts.block("row"):
+                    kinds = {"One device": at("/enrol"), "A group": at("/enrol", kind="group")}
+                    parts.segments(kinds, "A group" if kind == "group" else "One device")
+                (_group if kind == "group" else _device)(backend, request)
 
 
-def _steps(backend: Backend, request: Request) -> None:
+def _device(backend: Backend, request: Request) -> None:
     about = "An identity with keys of its own. Letters, digits and - . _ are safe."
     with parts.panel("1  Name it", about), parts.block("row"):
         name = ui.input("Device name").props("outlined dense autofocus maxlength=128").style("width: 300px")
-        button = ui.button("Make the identity").props("unelevated dense").style("padding: 4px 14px")
+        button = ui.button("Make the identity").props("unelevated dense").classes("small")
     rest = parts.block("stack")
 
     async def make(*_: object) -> None:
@@ -53,10 +69,16 @@ def _steps(backend: Backend, request: Request) -> None:
         name.disable()
         button.disable()
         with rest:
-            _commands(backend, connection)
-            _arrival(backend, device_id)
+            with parts.panel("2  Run this on the device", "As root. The secret in it is shown here only."):
+                _ways(backend, "connection_string.txt", lambda: connection.format())
+            with parts.panel("3  Wait for its first event"):
+                _arrivals(backend, lambda: _always([device_id]))
 
     button.on_click(parts.guarded(make))
+
+
+async def _always(device_ids: Sequence[str]) -> Sequence[str]:
+    return device_ids
 
 
 def _register(backend: Backend, device_id: str) -> ConnectionString:
@@ -68,39 +90,115 @@ def _register(backend: Backend, device_id: str) -> ConnectionString:
     return ConnectionString(backend.hosts[0], made.identity, made.primary_key)
 
 
-def _commands(backend: Backend, connection: ConnectionString) -> None:
-    about = "As root on the device. The connection string is a secret; it is shown here only."
+def _group(backend: Backend, request: Request) -> None:
+    about = "Devices that hold a key made from the group's register themselves: nobody has to add them here."
+    with parts.panel("1  Name the group", about), parts.block("row"):
+        name = (
+            ui.input("Group name").props("outlined dense autofocus maxlength=128").style("width: 240px")
+        )
+        tags = ui.input("Tags of its devices, as in site=north, line=3").props("outlined dense")
+        tags.style("width: 330px")
+        button = ui.button("Make the group").props("unelevated dense").classes("small")
+    rest = parts.block("stack")
+
+    async def make(*_: object) -> None:
+        user = await backend.demand(request, Role.OPERATOR)
+        wanted = Enrollment((name.value or "").strip(), True, tags=_tags(tags.value or ""))
+        try:
+            with acting_as(f"user:{user.name}"):
+                made = await call(lambda: backend.registry.enrollments.add(wanted))
+        except (RegistryError, TwinError) as error:
+            raise ValueError(str(error)) from None
+        for element in (name, tags, button):
+            element.disable()
+        with rest:
+            _member(backend, made)
+            with parts.panel("3  Wait for devices of the group"):
+                begun = time.time()
+                _arrivals(backend, lambda: call(lambda: _members(backend, made, begun)))
+
+    button.on_click(parts.guarded(make))
+
+
+def _tags(text: str) -> dict[str, object]:
+    """`site=north, place.hall=3` as tags. Raises ValueError."""
+    tags: dict[str, object] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"tags: {part!r} is not name=value")
+        tags = merge(tags, nested(key.strip(), value.strip()))
+    return tags
+
+
+def _member(backend: Backend, group: Enrollment) -> None:
+    about = "As root. Each device gets a key of its own, made from the group's; it is shown here only."
+    with parts.panel("2  Run this on each device", about):
+        device = ui.input("Registration id of the device", value=f"{group.name}-1").props("outlined dense")
+        device.style("width: 300px; margin-bottom: 10px")
+
+        def content() -> str:
+            registration_id = (device.value or "").strip()
+            document = {
+                "endpoint": backend.hosts[0],
+                "port": backend.mqtt_port,
+                "id_scope": SCOPE,
+                "registration_id": registration_id,
+                "symmetric_key": group.device_keys(registration_id)[0],
+            }
+            return msgspec.json.encode(document).decode()
+
+        show = _ways(backend, "provisioning.json", content)
+        device.on_value_change(show)
+
+
+def _members(backend: Backend, group: Enrollment, since: float) -> list[str]:
+    """Devices that have registered since a time with a key of the group."""
+    found = []
+    for one in backend.registry.enrollments.registrations(since):
+        device = backend.registry.get(Identity(one.device_id))
+        if device and device.primary_key == group.device_keys(one.registration_id)[0]:
+            found.append(one.device_id)
+    return found[:ARRIVED]
+
+
+def _ways(backend: Backend, file: str, content: Callable[[], str]) -> Callable[..., None]:
+    """The commands for each way of installing; returns what shows them anew."""
     host, port = backend.hosts[0], backend.mqtt_port
-    with parts.panel("2  Run this on the device", about):
-        lines = [
-            "pip install vedette",
-            "install -d -m 700 /etc/vedette",
-            f"(umask 077; printf %s {shlex.quote(connection.format())} > /etc/vedette/connection_string.txt)",
-            f"# copy the hub's pki/ca.pem to /etc/vedette/ca.pem; the device must reach {host}:{port}",
-            "vedette agent check",
-            "vedette agent run" + (f" --port {port}" if port != 8883 else ""),
-        ]
-        parts.text("\n".join(lines), "code")
+    way = ui.toggle(list(WAYS), value=next(iter(WAYS))).props("dense no-caps unelevated").classes("ways")
+    shown = parts.text("", "code").style("margin-top: 10px")
+
+    def show(*_: object) -> None:
+        shown.text = commands(str(way.value), file, content(), host, port)
+
+    way.on_value_change(show)
+    show()
+    return show
 
 
-def _arrival(backend: Backend, device_id: str) -> None:
-    with parts.panel("3  Wait for its first event"):
-        with parts.block("row"):
-            waiting = ui.spinner(size="20px")
-            said = ui.label("Nothing has arrived yet. This page looks every few seconds.")
-        done = parts.block("row")
+def _arrivals(backend: Backend, expected: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    """Say when events of the expected devices arrive."""
+    with parts.block("row"):
+        waiting = ui.spinner(size="20px")
+        said = ui.label("Nothing has arrived yet. This page looks every few seconds.")
+    done = parts.block("stack")
+    known: set[str] = set()
 
     async def look() -> None:
-        question = (
-            "SELECT min(TimeGenerated) AS First, count(*) AS Events FROM raw_events"  # noqa: S608
-            f" WHERE DeviceId = {quoted(device_id)}"
+        names = ", ".join(quoted(name) for name in await expected() if name not in known)
+        if not names:
+            return
+        rows = await backend.questions.ask(
+            "SELECT DeviceId, min(TimeGenerated) AS First FROM raw_events"  # noqa: S608
+            f" WHERE DeviceId IN ({names}) GROUP BY 1"
         )
-        rows = await backend.questions.ask(question)
-        if rows[0]["Events"]:
-            timer.deactivate()
-            waiting.delete()
-            said.text = f"The first event arrived at {parts.moment(rows[0]['First'])} UTC."
-            with done:
+        for row in rows:
+            device_id = str(row["DeviceId"])
+            known.add(device_id)
+            waiting.set_visibility(False)
+            said.text = "The first event has arrived."
+            with done, parts.block("row"):
                 parts.link(f"See {device_id}", parts.device_at(device_id))
+                parts.text(f"first event at {parts.moment(row['First'])} UTC", "dim")
 
-    timer = ui.timer(POLL_S, look)
+    ui.timer(POLL_S, look)

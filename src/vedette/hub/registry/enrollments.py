@@ -207,6 +207,17 @@ class Enrollments:
             row = session.get(RegistrationRow, registration_id)
             return _registration(row) if row else None
 
+    def registrations(self, since: float, limit: int = MAX_ENROLLMENTS) -> Sequence[Registration]:
+        """Devices that registered, or did so again, since a time (Unix seconds); the latest first."""
+        rows = (
+            select(RegistrationRow)
+            .where(RegistrationRow.updated >= since)
+            .order_by(RegistrationRow.updated.desc())
+            .limit(min(limit, MAX_ENROLLMENTS))
+        )
+        with self._read.begin() as session:
+            return [_registration(row) for row in session.scalars(rows)]
+
     def forget(self, registration_id: str) -> None:
         """Drop a registration; the device stays."""
         with self._write.begin() as session:
