@@ -92,12 +92,15 @@ def locate(url: str, options: Mapping[str, str], state: Path) -> Storage:
 
     options: keys that the service documents for `object_store`, such as `aws_region`.
     """
-    scheme = urlsplit(url).scheme
     if not url:
         return Directory(state / "lake")
+    parts = urlsplit(url)
+    if parts.username or parts.query:
+        raise StorageRefused("lake: keys belong into lake_options or the environment, not into the URL")
+    scheme = parts.scheme
     if scheme == "file" or url.startswith("/"):
-        return Directory(Path(urlsplit(url).path))
-    if scheme not in OBJECT_STORES:
+        return Directory(Path(parts.path))
+    if scheme not in OBJECT_STORES or not parts.netloc:
         raise StorageRefused(f"lake: {url!r} is neither a path nor one of {', '.join(OBJECT_STORES)}://…")
     try:
         from vedette.hub.lake.objects import Bucket

@@ -8,6 +8,7 @@ How rows get in lives in `commit`, how they are read in `duckdb`.
 from __future__ import annotations
 
 import typing
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -214,20 +215,24 @@ def open_table(lake: Where, table: Table) -> DeltaTable:
 
 def _create(files: Storage, table: Table) -> DeltaTable:
     from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError
 
     files.prepare()
-    created = DeltaTable.create(
-        files.uri,
-        arrow_schema(table),
-        mode="ignore",  # two hubs may start on one lake
-        partition_by=[PARTITION],
-        configuration={
-            "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
-            "delta.logRetentionDuration": LOG_RETENTION,
-            "delta.deletedFileRetentionDuration": REMOVED_FILE_RETENTION,
-        },
-        storage_options=files.options,
-    )
+    # Two hubs may start on one lake: the slower one finds the table, or its commit refused.
+    with suppress(CommitFailedError):
+        DeltaTable.create(
+            files.uri,
+            arrow_schema(table),
+            mode="ignore",
+            partition_by=[PARTITION],
+            configuration={
+                "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+                "delta.logRetentionDuration": LOG_RETENTION,
+                "delta.deletedFileRetentionDuration": REMOVED_FILE_RETENTION,
+            },
+            storage_options=files.options,
+        )
+    created = opened(files)
     files.sync_log(0, created.version())
     return created
 
