@@ -15,6 +15,7 @@ from vedette.commands import UsageError, add_command, add_state, print_json, pri
 
 if TYPE_CHECKING:
     from vedette.hub.registry import Registry
+    from vedette.hub.registry.hubs import Role
     from vedette.hub.settings import HubSettings, HubState
 
 HTTPS_PORT = 443
@@ -22,6 +23,8 @@ HTTPS_PORT = 443
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 """See `vedette.hub.registry.policies`, which a device does not carry."""
+
+ROLES: tuple[Role, ...] = ("all", "gateway", "worker")
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -73,7 +76,19 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     service.set_defaults(run=_connection_string)
 
     run = add_command(
-        actions, "run", "run the hub until SIGINT or SIGTERM", "Listens for MQTT over TLS and for HTTPS."
+        actions,
+        "run",
+        "run the hub until SIGINT or SIGTERM",
+        "Listens for MQTT over TLS and for HTTPS. Where one process is not enough, any number of gateways and"
+        " workers share a registry (PostgreSQL) and a lake; see docs/scale.md.",
+        "  vedette hub run --role gateway",
+    )
+    run.add_argument(
+        "--role",
+        choices=ROLES,
+        default="all",
+        help="gateway: what devices and people reach; worker: maintenance, detection, notifications, and"
+        " only its health on the HTTPS port; all: both (default: %(default)s)",
     )
     run.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how to log (default: %(default)s)"
@@ -211,8 +226,9 @@ def _run(options: argparse.Namespace) -> int:
             if (value := getattr(options, name)) is not None
         }
         settings = msgspec.structs.replace(settings, **listening)
-        introduce_console(state, settings)
-        app.run(state, settings)
+        if options.role != "worker":
+            introduce_console(state, settings)
+        app.run(state, settings, options.role)
     except (HubError, RegistryError) as error:
         raise UsageError(str(error)) from None
     return 0

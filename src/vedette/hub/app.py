@@ -1,10 +1,18 @@
-"""The hub, composed: gateway → intake → lake, with the registry beside them and HTTPS in front."""
+"""The hub, composed: gateway → intake → lake, with the registry beside them and HTTPS in front.
+
+One process does all of it, or one half: `_serving` is what devices and people reach, and there may be
+many of them on one registry and one lake; `_working` looks after the lake and judges what comes into it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
 
 import uvloop
 
@@ -12,6 +20,7 @@ from vedette.hub import console
 from vedette.hub.api import downlink, iothub, metrics, provisioning, service, v1
 from vedette.hub.api.access import Access
 from vedette.hub.api.v1_events import Queries
+from vedette.hub.detect.engine import Detection
 from vedette.hub.detect.schema import Database
 from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
@@ -20,32 +29,102 @@ from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Lake, Maintenance
+from vedette.hub.lake.tables import TABLES, open_table
 from vedette.hub.notify.notifier import Notifier
 from vedette.hub.operations import Operations
+from vedette.hub.presence import Presence
 from vedette.hub.recorder import Recorder
 from vedette.hub.registry import Registry
+from vedette.hub.registry.hubs import Role
 from vedette.hub.settings import HubSettings, HubState, check_port
-from vedette.hub.tls import ensure_pki
+from vedette.hub.tls import Pki, ensure_pki
 
 log = logging.getLogger(__name__)
 
 
-def run(state: HubState, settings: HubSettings) -> None:
+class _Hub(NamedTuple):
+    """What both halves need."""
+
+    state: HubState
+    settings: HubSettings
+    pki: Pki
+    registry: Registry
+    role: Role
+
+
+class _Work(NamedTuple):
+    """The half that looks after what is stored."""
+
+    maintenance: Maintenance
+    detection: Detection
+
+    @property
+    def fault(self) -> str:
+        """Why it cannot go on at the moment; empty while all is well."""
+        return self.maintenance.state.failing or self.detection.state.failing
+
+
+def run(state: HubState, settings: HubSettings, role: Role = "all") -> None:
     """Run a hub until SIGINT or SIGTERM. Raises HubError if it cannot listen."""
-    check_port(settings.bind, settings.mqtt_port, "--mqtt-port")
+    if role != "worker":
+        check_port(settings.bind, settings.mqtt_port, "--mqtt-port")
     check_port(settings.bind, settings.https_port, "--https-port")
     # uvloop's TLS needs a tenth of the memory of asyncio's for each connection.
-    uvloop.run(_run(state, settings))
+    uvloop.run(_run(state, settings, role))
 
 
-async def _run(state: HubState, settings: HubSettings) -> None:
+async def _run(state: HubState, settings: HubSettings, role: Role) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
     pki = ensure_pki(state.pki, settings.host_names)
-    registry = Registry(state.registry_url)
+    hub = _Hub(state, settings, pki, Registry(state.registry_url), role)
+    async with AsyncExitStack() as parts:  # they end in the reverse order
+        parts.callback(hub.registry.close)
+        work = await parts.enter_async_context(_working(hub)) if role != "gateway" else None
+        gateway = await parts.enter_async_context(_serving(hub, work)) if role != "worker" else None
+        if work and not gateway:
+            await parts.enter_async_context(_watched(hub, work))
+        name = _name(settings)
+        presence = Presence(hub.registry, name, role, gateway.forgotten if gateway else lambda: None)
+        await presence.start()
+        parts.push_async_callback(presence.close)
+        log.info("hub %s (%s) listens: HTTPS %d", name, role, settings.https_port)
+        if gateway:
+            log.info("devices connect to %s: MQTT %d", settings.bind, settings.mqtt_port)
+        await stop.wait()
+        log.info("hub stops")
+
+
+def _name(settings: HubSettings) -> str:
+    """Tells hub processes on one registry apart, and stays the same over restarts."""
+    return f"{socket.gethostname()}:{settings.https_port}"
+
+
+@asynccontextmanager
+async def _working(hub: _Hub) -> AsyncIterator[_Work]:
+    """Maintenance, detection, notifications: each by whichever worker holds its lease."""
+    for table in TABLES:
+        await asyncio.to_thread(open_table, hub.state.lake, table)  # perhaps no gateway has made them yet
+    work = _Work(
+        Maintenance(hub.state.lake, retention_days=hub.settings.retention_days), open_detection(hub.state)
+    )
+    notifier = Notifier(lambda: Database(hub.state.registry_url))
+    await work.maintenance.start()
+    await work.detection.start()
+    await notifier.start()
+    yield work
+    await work.detection.close()
+    await notifier.close()
+    await work.maintenance.close()
+
+
+@asynccontextmanager
+async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
+    """The gateway with its intake, and the HTTPS port."""
+    state, settings, pki, registry, role = hub
     intake = Intake(state.lake)
     operations = Operations()
     recorder = Recorder(operations, intake.submit)
@@ -53,43 +132,43 @@ async def _run(state: HubState, settings: HubSettings) -> None:
         registry,
         intake.submit,
         host_names=settings.host_names,
+        name=_name(settings),
         limits=settings.limits,
         operations=operations,
     )
-    maintenance = Maintenance(state.lake, retention_days=settings.retention_days)
-    detection = open_detection(state)
-    notifier = Notifier(lambda: Database(state.registry_url))
-
     await intake.start()
-    await maintenance.start()
-    await detection.start()
-    await notifier.start()
     await recorder.start()
     await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
-    application = service.build(lambda: intake.fault)
+    application = service.build(lambda: intake.fault, role)
     access = Access(registry.policies, settings.host_names, settings.limits, operations)
     application.include_router(iothub.router(registry, access))
     application.include_router(downlink.router(registry, gateway, access))
     application.include_router(provisioning.router(registry, settings.host_names[0]))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
-    application.include_router(metrics.router(gateway, intake))
+    application.include_router(metrics.router(gateway, intake, *(work or ())))
     pages = console.open_backend(state, settings, registry)
     queries = Queries(Lake(state.lake, findings(pages.database)))
-    application.mount(v1.PREFIX, v1.build(registry, queries, intake.tail, settings.host_names[0]))
+    application.mount(v1.PREFIX, v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0]))
     console.mount(application, pages)  # the last: whatever is below its path is its own
     https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
     await https.start()
-    log.info("hub listens on %s: MQTT %d, HTTPS %d", settings.bind, settings.mqtt_port, settings.https_port)
-    await stop.wait()
-    # Stop order: no new messages, then acknowledge what the lake takes, then the lake itself.
-    log.info("hub stops")
+    yield gateway
+    # Stop order: no new messages, then acknowledge what the lake takes, then who only reads it.
     await gateway.close()
     await recorder.close()
     await intake.close()
-    await detection.close()
-    await notifier.close()
-    await maintenance.close()
     await https.close()
     queries.close()
     pages.close()
-    registry.close()
+
+
+@asynccontextmanager
+async def _watched(hub: _Hub, work: _Work) -> AsyncIterator[None]:
+    """The HTTPS port of a worker: how it is, and nothing else."""
+    application = service.build(lambda: work.fault, hub.role)
+    application.include_router(metrics.router(None, None, *work))
+    settings, pki = hub.settings, hub.pki
+    https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
+    await https.start()
+    yield
+    await https.close()

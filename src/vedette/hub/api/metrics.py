@@ -14,8 +14,11 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from vedette import __version__
+from vedette.hub.detect.engine import Detection, Judged
 from vedette.hub.gateway import Gateway
 from vedette.hub.intake import Intake
+from vedette.hub.lake import Maintenance
+from vedette.hub.lake.maintain import Maintained
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,17 +34,25 @@ class Metric(msgspec.Struct, frozen=True):
     samples: Sequence[tuple[Labels, float]]
 
 
-def router(gateway: Gateway, intake: Intake) -> APIRouter:
-    """The route."""
+def router(
+    gateway: Gateway | None,
+    intake: Intake | None,
+    maintenance: Maintenance | None = None,
+    detection: Detection | None = None,
+) -> APIRouter:
+    """The route. None: this process has no such part."""
     routes = APIRouter(include_in_schema=False)
     began = time.time()
 
     @routes.get("/metrics")
     async def metrics() -> Response:
         """What the hub has done since it started, and how it is."""
-        return Response(
-            render([*_of_process(began), *_of_gateway(gateway), *_of_intake(intake)]), 200, None, MEDIA_TYPE
-        )
+        metrics = [*_of_process(began)]
+        metrics += _of_gateway(gateway) if gateway else ()
+        metrics += _of_intake(intake) if intake else ()
+        metrics += _of_maintenance(maintenance.state) if maintenance else ()
+        metrics += _of_detection(detection.state) if detection else ()
+        return Response(render(metrics), 200, None, MEDIA_TYPE)
 
     return routes
 
@@ -103,6 +114,20 @@ def _of_intake(intake: Intake) -> Iterator[Metric]:
     ):
         samples = [({"table": table}, float(getattr(state, field))) for table, state in tables.items()]
         yield Metric(name, kind, text, samples)
+
+
+def _of_maintenance(state: Maintained) -> Iterator[Metric]:
+    yield _counter("lake_merges_total", "Merges of small files.", state.merges)
+    yield _counter("lake_files_merged_total", "Files that were merged.", state.merged_files)
+    yield _counter("lake_files_expired_total", "Files that retention removed.", state.expired_files)
+    yield _gauge("maintenance_failing", "1 if the latest turn of maintenance failed.", bool(state.failing))
+
+
+def _of_detection(state: Judged) -> Iterator[Metric]:
+    yield _gauge("detection_holder", "1 if this process is the one that judges.", state.holder)
+    yield _counter("detection_events_total", "Events that were judged.", state.events)
+    yield _counter("detection_alerts_total", "Alerts that were raised.", state.alerts)
+    yield _gauge("detection_failing", "1 if the latest attempt to judge failed.", bool(state.failing))
 
 
 def _counter(name: str, text: str, value: float, **labels: str) -> Metric:
