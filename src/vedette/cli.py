@@ -15,7 +15,7 @@ from vedette.commands import UsageError
 
 ALL_COMMANDS = (
     *("up", "agent", "migrate", "hub", "token", "device", "enrollment", "authority", "twin"),
-    *("query", "alerts", "rules", "intel", "baseline", "sbom"),
+    *("query", "export", "alerts", "notify", "rules", "intel", "baseline", "sbom"),
 )
 """In the order in which a newcomer needs them. Each is a module of `vedette.commands` with `add`."""
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import msgspec
 
 from vedette.hub.lake.errors import QueryError
-from vedette.hub.lake.query import FETCH_ROWS, Lake, Limits, columns_of, plain_rows
+from vedette.hub.lake.query import FETCH_ROWS, Lake, Limits, Watch, columns_of, plain_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,12 +47,14 @@ def export(
     file: IO[bytes],
     *,
     limits: Limits = EXPORT_LIMITS,
+    parameters: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> int:
     """Write a query's rows to a file; how many. Blocks. Raises QueryError, also where it exceeds a bound.
 
     A file that lacks rows would be taken for one that does not: it is an error instead.
     """
-    with lake.cursor(text, language, limits=limits) as cursor:
+    with lake.cursor(text, language, limits=limits, parameters=parameters, watch=watch) as cursor:
         if len(set(columns_of(cursor))) < len(columns_of(cursor)):
             raise QueryError("two columns have one name; give them names of their own")
         written = _parquet(cursor, file) if form == "parquet" else _text(cursor, form, file)

@@ -10,7 +10,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import delete, func, select
@@ -82,7 +82,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     authority: str = ""
     form: Form = "json"
     wanted: Wanted = Wanted()
-    window: Annotated[float, msgspec.Meta(ge=0, le=MAX_WINDOW_S)] = WINDOW_S
+    window: float = WINDOW_S
     allow_private: bool = False
     enabled: bool = True
     created: float = 0.0
@@ -120,6 +120,8 @@ def checked(route: Route) -> Route:
     """A route that can work, with a new signing secret where a webhook lacks one. Raises NotifyError."""
     if not _NAME.fullmatch(route.name):
         raise NotifyError("name: letters, digits, dots, dashes and underscores, at most 64")
+    if not 0 <= route.window <= MAX_WINDOW_S:
+        raise NotifyError(f"window: 0 to {MAX_WINDOW_S:g} seconds")
     target = parse(route.url)
     if len(route.secret) > MAX_SECRET:
         raise NotifyError(f"secret: longer than {MAX_SECRET} characters")
