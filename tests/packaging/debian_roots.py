@@ -14,6 +14,10 @@ from support import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 NEEDS = ("debootstrap", "dpkg-deb", "llvm-strip", "systemd-nspawn")
+NSPAWN = [
+    *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe"),
+    *("--capability=all", "--system-call-filter=bpf perf_event_open"),
+]
 INCLUDE = "python3,libbpf1,systemd,dbus,nftables"
 
 
@@ -65,6 +69,21 @@ class System:
         shutil.copy(package, self.root / "root")
         return self.run("dpkg", "-i", f"/root/{package.name}", check=check)
 
+    def add(self, *packages: str) -> None:
+        """Install Debian packages in it; skip where they cannot be had."""
+        shutil.copy("/etc/resolv.conf", self.root / "etc")
+        for command in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *packages]):
+            done = self.run("apt-get", "--yes", *command, check=False)
+            if done.returncode:
+                pytest.skip(f"{', '.join(packages)}: {done.stderr.strip()[-300:]}")
+
+    def contain(self, script: str) -> str:
+        """Run a shell script in namespaces of its own, on this machine's network and kernel; its output."""
+        command = [*NSPAWN, "--as-pid2", f"--directory={self.root}", "/bin/sh", "-euc", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def traces(self, word: str) -> list[str]:
         """Paths in it whose name holds the word, apart from where packages were laid ready."""
         found = subprocess.run(
@@ -92,18 +111,7 @@ class System:
         log = self.root.parent / f"{self.root.name}.boot.log"
         with log.open("w") as output:
             machine = subprocess.Popen(
-                [
-                    *(
-                        "systemd-nspawn",
-                        "--quiet",
-                        "--boot",
-                        "--register=no",
-                        "--keep-unit",
-                        "--console=pipe",
-                    ),
-                    *("--capability=all", "--system-call-filter=bpf perf_event_open"),
-                    *(f"--machine=vedette-{os.getpid()}", f"--directory={self.root}"),
-                ],
+                [*NSPAWN, "--boot", f"--machine=vedette-{os.getpid()}", f"--directory={self.root}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

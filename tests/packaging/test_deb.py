@@ -1,15 +1,13 @@
 """The Debian package in bare systems: installed, upgraded, rolled back, purged; the unit under systemd."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from debian_roots import ROOT, System, bootstrap, require
+from debian_roots import System
 
 from support import PATIENCE_S, VEDETTE, free_port
 from vedette import __version__
@@ -17,38 +15,6 @@ from vedette import __version__
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(600)]
 
 NEXT = "99.0"
-
-PREPARED = "VEDETTE_DEBIAN_ROOT"
-"""Names a directory that debootstrap has filled already: a minute less while one works on the package."""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What systems are copied from."""
-    require()
-    if PREPARED in os.environ:
-        return Path(os.environ[PREPARED])
-    directory = tmp_path_factory.mktemp("base") / "root"
-    bootstrap(directory)
-    return directory
-
-
-@pytest.fixture
-def system(base: Path, tmp_path: Path) -> Iterator[System]:
-    root = tmp_path / "root"
-    subprocess.run(["cp", "-a", "--reflink=auto", base, root], check=True)
-    yield System(root)
-    shutil.rmtree(root)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make deb` builds."""
-    require()
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, ROOT / "packaging/deb/build.py", "--out", out], check=True)
-    (built,) = out.glob("*.deb")
-    return built
 
 
 def as_next(package: Path, tmp_path: Path, *, broken: bool) -> Path:
