@@ -10,10 +10,8 @@ import msgspec
 
 from vedette.hub.registry import Draft, Entry, TwinChange
 from vedette.hub.registry.profiles import MAX_STATUS_REASON, Authentication
+from vedette.hub.registry.query import NEVER, time_text
 from vedette.wire.iothub import Identity
-
-NEVER = "0001-01-01T00:00:00Z"
-"""A time that there was not; the SDKs expect one."""
 
 _THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 
@@ -212,6 +210,4 @@ def _status(entry: Entry) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return NEVER
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return NEVER if seconds is None else time_text(datetime.fromtimestamp(seconds, UTC))

@@ -1,28 +1,21 @@
-"""One page of a twin query: reads so many twins, hands out those that match, and says where it stopped."""
+"""One page of a twin query: hands out the twins that match, and says where it stopped."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections import Counter
 from typing import Any
 
 import msgspec
 
 from vedette.hub.api.documents import twin_document
 from vedette.hub.registry import Fleet
+from vedette.hub.registry.fleet import MAX_ENTRIES
 from vedette.hub.registry.query import MAX_GROUPS, Query, QueryError
 from vedette.wire.iothub import Identity
 
-PAGE_ROWS, MAX_PAGE_ROWS = 100, 1_000
-"""Rows of a page: as asked, within the real service's default and bound."""
-
-MAX_SEEN = 5_000
-"""Twins that are read for one page. A rare match yields short, even empty, pages with a continuation, as the
-language allows, instead of one request that reads a whole fleet."""
-
-SCAN_ROWS = 500
-"""Twins read at a time: at most 36 MB if all are as large as they may be."""
+PAGE_ROWS, MAX_PAGE_ROWS = 100, MAX_ENTRIES - 1
+"""Rows of a page: the real service's default, and its bound less one, which tells whether there are more."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -43,59 +36,24 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 
 def search(fleet: Fleet, query: Query, limit: int, continuation: str = "") -> Page:
     """A page of at most `limit` rows. Raises QueryError for a continuation that is none."""
+    modules = query.source == "devices.modules"
     if query.counts:
-        return Page(query.rows(_count(fleet, query)), "raw")
+        groups = fleet.groups(query.group_by, modules=modules, condition=query.condition, limit=MAX_GROUPS)
+        return Page(query.rows(groups), "raw")
     place = _place(continuation)
     limit = max(1, min(limit, MAX_PAGE_ROWS))
     if query.top:
         limit = min(limit, query.top - place.handed_out)
     after = Identity(place.device_id, place.module_id) if place.device_id else None
-    rows, after = _matches(fleet, query, limit, after)
+    found = fleet.page(limit + 1, after, modules=modules, condition=query.condition)
+    rows = [query.row(twin_document(entry)) for entry in found[:limit]]
     handed_out = place.handed_out + len(rows)
     kind = "raw" if query.columns else "twin"
-    if after is None or (query.top and handed_out >= query.top):
+    if len(found) <= limit or (query.top and handed_out >= query.top):
         return Page(rows, kind)
-    stopped = _Place(after.device_id, after.module_id, handed_out)
+    last = found[limit - 1].device.identity
+    stopped = _Place(last.device_id, last.module_id, handed_out)
     return Page(rows, kind, base64.urlsafe_b64encode(msgspec.json.encode(stopped)).decode())
-
-
-def _matches(
-    fleet: Fleet, query: Query, limit: int, after: Identity | None
-) -> tuple[list[dict[str, Any]], Identity | None]:
-    """Up to `limit` rows, and the identity behind which more may be found; None at the end."""
-    rows: list[dict[str, Any]] = []
-    for _ in range(0, MAX_SEEN, SCAN_ROWS):
-        entries = _read(fleet, query, after)
-        for entry in entries:
-            after = entry.device.identity
-            document = twin_document(entry)
-            if query.where(document):
-                rows.append(query.row(document))
-            if len(rows) >= limit:
-                return rows, after
-        if len(entries) < SCAN_ROWS:
-            return rows, None
-    return rows, after
-
-
-def _count(fleet: Fleet, query: Query) -> Counter[str]:
-    """The number of matching twins in each group. Raises QueryError if there are too many groups."""
-    counted: Counter[str] = Counter()
-    after = None
-    while entries := _read(fleet, query, after):
-        documents = map(twin_document, entries)
-        counted.update(query.group(document) for document in documents if query.where(document))
-        if len(counted) > MAX_GROUPS:
-            raise QueryError(f"query: more than {MAX_GROUPS} groups")
-        after = entries[-1].device.identity
-        if len(entries) < SCAN_ROWS:
-            break
-    return counted
-
-
-def _read(fleet: Fleet, query: Query, after: Identity | None) -> Any:
-    modules = query.source == "devices.modules"
-    return fleet.page(SCAN_ROWS, after, modules=modules, device_id=query.device_id)
 
 
 def _place(continuation: str) -> _Place:

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 
 from vedette.hub.api.caller import actor, needs
-from vedette.hub.api.documents import twin_document
 from vedette.hub.api.forms import (
     ID_PATTERN,
     MAX_GROUP,
@@ -105,8 +104,8 @@ def _matching(registry: Registry, where: str) -> Iterator[Entry]:
     if query.columns or query.group_by:
         raise QueryError("where: a condition alone is needed")
     after: Identity | None = None
-    while page := registry.fleet.page(SCAN, after):
-        yield from (entry for entry in page if query.where(twin_document(entry)))
+    while page := registry.fleet.page(SCAN, after, condition=query.condition):
+        yield from page
         after = page[-1].device.identity
 
 

@@ -7,14 +7,17 @@ Every call is one transaction and blocks.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, case, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, null, select, text, tuple_
 from sqlalchemy.orm import Session, sessionmaker
 
-from vedette.hub.registry.messages import MessageRow, waiting
+from vedette.hub.registry.conditions import ALWAYS, Condition, Path
+from vedette.hub.registry.messages import waiting
+from vedette.hub.registry.patience import limited
 from vedette.hub.registry.profiles import (
     MAX_TAGS_BYTES,
     Draft,
@@ -24,6 +27,7 @@ from vedette.hub.registry.profiles import (
     profile_of,
     profile_row,
 )
+from vedette.hub.registry.query import QueryError
 from vedette.hub.registry.records import AlreadyExists, Outdated, UnknownIdentity
 from vedette.hub.registry.rows import (
     announce,
@@ -41,6 +45,7 @@ from vedette.hub.registry.rows import (
     twin_row,
 )
 from vedette.hub.registry.schema import IdentityRow, TwinRow
+from vedette.hub.registry.sql import WAITING, Translation
 from vedette.hub.registry.twins import checked, difference, encode_section, merge
 from vedette.wire.iothub import Identity
 
@@ -90,40 +95,51 @@ class Fleet:
             return [_entry(session, who) for who in family(session, Identity(device_id)) if who.module_id]
 
     def page(
-        self, limit: int, after: Identity | None = None, *, modules: bool = False, device_id: str = ""
+        self,
+        limit: int,
+        after: Identity | None = None,
+        *,
+        modules: bool = False,
+        condition: Condition = ALWAYS,
     ) -> Sequence[Entry]:
         """Devices, or modules, in the order of their ids, starting behind `after`. At most MAX_ENTRIES.
 
-        device_id: of this device alone.
+        condition: of those alone that it holds for. Raises QueryError if that takes too long.
         """
-        on = and_(TwinRow.device_id == IdentityRow.device_id, TwinRow.module_id == IdentityRow.module_id)
-        also = and_(
-            ProfileRow.device_id == IdentityRow.device_id, ProfileRow.module_id == IdentityRow.module_id
-        )
-        letters = (
-            select(func.count())
-            .where(
-                MessageRow.device_id == IdentityRow.device_id, MessageRow.module_id == IdentityRow.module_id
+        columns = (IdentityRow, TwinRow, ProfileRow, WAITING)
+        with self._read.begin() as session, limited(session):
+            rows = (
+                _chosen(select(*columns), session, condition, modules=modules)
+                .order_by(IdentityRow.device_id, IdentityRow.module_id)
+                .limit(min(limit, MAX_ENTRIES))
             )
-            .scalar_subquery()
-        )
-        rows = (
-            select(IdentityRow, TwinRow, ProfileRow, letters)
-            .join(TwinRow, on)
-            .outerjoin(ProfileRow, also)
-            .where(IdentityRow.module_id != "" if modules else IdentityRow.module_id == "")
-            .order_by(IdentityRow.device_id, IdentityRow.module_id)
-            .limit(min(limit, MAX_ENTRIES))
-        )
-        if device_id:
-            rows = rows.where(IdentityRow.device_id == device_id)
-        if after is not None:
-            rows = rows.where(tuple_(IdentityRow.device_id, IdentityRow.module_id) > tuple_(*key_of(after)))
-        with self._read.begin() as session:
+            if after is not None:
+                place = tuple_(IdentityRow.device_id, IdentityRow.module_id)
+                rows = rows.where(place > tuple_(*key_of(after)))
             return [
                 Entry(device_of(row), profile_of(profile), twin_of(twin), count)
                 for row, twin, profile, count in session.execute(rows)
             ]
+
+    def groups(
+        self, path: Path, *, modules: bool = False, condition: Condition = ALWAYS, limit: int
+    ) -> Counter[str]:
+        """How many devices, or modules, have which value (JSON) at a path of their twin.
+
+        path: empty for the number of all. Raises QueryError for more than `limit` values, or if it takes too
+        long.
+        """
+        with self._read.begin() as session, limited(session):
+            translation = Translation(session.get_bind().dialect.name, modules=modules)
+            value = translation.group(path) if path else null()
+            rows = _chosen(select(value, func.count()), session, condition, modules=modules)
+            found = session.execute((rows.group_by(text("1")) if path else rows).limit(limit + 1)).all()
+        if len(found) > limit:
+            raise QueryError(f"query: more than {limit} groups")
+        counted: Counter[str] = Counter()
+        for key, number in found:
+            counted[translation.grouped(path, key) if path else "null"] += number
+        return counted
 
     def counts(self) -> Counts:
         """How many devices there are."""
@@ -214,6 +230,24 @@ class Fleet:
             _check_etag(if_match, _entry(session, identity).twin_etag)
             _change_twin(session, identity, change, how)
             return _entry(session, identity)
+
+
+def _chosen(
+    rows: Select[*tuple[Any, ...]], session: Session, condition: Condition, *, modules: bool
+) -> Select[*tuple[Any, ...]]:
+    """Of the devices, or modules, with their twins and profiles, those that a condition holds for."""
+    translation = Translation(session.get_bind().dialect.name, modules=modules)
+    return (
+        rows.select_from(IdentityRow)
+        .join(TwinRow, _same(TwinRow))
+        .outerjoin(ProfileRow, _same(ProfileRow))
+        .where(IdentityRow.module_id != "" if modules else IdentityRow.module_id == "")
+        .where(translation.condition(condition))
+    )
+
+
+def _same(table: type[TwinRow | ProfileRow]) -> ColumnElement[bool]:
+    return and_(table.device_id == IdentityRow.device_id, table.module_id == IdentityRow.module_id)
 
 
 _Combine = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]

@@ -4,9 +4,8 @@
     SELECT deviceId, tags.site AS site FROM devices.modules WHERE moduleId IN ['a', 'b']
     SELECT status, COUNT() AS n FROM devices GROUP BY status
 
-Theory. A query is parsed once by recursive descent into functions over a twin document (as the service API
-shows it), so that every database answers alike. A path that is not there is undefined, and a comparison with
-something undefined, or of two types, is false, as in the real service.
+Theory. A query is parsed once by recursive descent; its WHERE becomes a tree (`registry.conditions`) that
+`registry.sql` has the database evaluate. Errors name what was expected, what stands there and where.
 
 Left out on purpose: jobs, user-defined functions, ORDER BY, and functions other than COUNT, IS_DEFINED and
 STARTS_WITH.
@@ -14,13 +13,32 @@ STARTS_WITH.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any, Literal, get_args
 
 import msgspec
+
+from vedette.hub.registry.conditions import (
+    ALWAYS,
+    UNDEFINED,
+    All,
+    Among,
+    Compare,
+    Condition,
+    Defined,
+    Document,
+    Not,
+    Path,
+    Sign,
+    Some,
+    Starts,
+    holds,
+    lookup,
+)
 
 MAX_CHARACTERS = 4_096
 """Of a query's text: a hundred comparisons."""
@@ -31,20 +49,18 @@ MAX_NESTING = 20
 MAX_GROUPS = 10_000
 """Rows of a GROUP BY: they are kept until the last twin is counted."""
 
-Document: TypeAlias = Mapping[str, Any]
-Condition: TypeAlias = Callable[[Document], bool]
-Path: TypeAlias = tuple[str, ...]
+MAX_INTEGER = 2**63 - 1
+"""Of a number without a fraction, and, less one, below zero: what databases hold."""
+
+TIMES = frozenset({("lastActivityTime",)})
+"""Paths whose value is a time, as text. What they are compared with is brought into the same form."""
+
+NEVER = "0001-01-01T00:00:00Z"
+"""A time that there was not; the SDKs expect one."""
 
 
 class QueryError(ValueError):
     """Text that is not a query of this language; the message says what was expected where."""
-
-
-class Undefined:
-    """The value of a path that is not there."""
-
-
-UNDEFINED = Undefined()
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -55,17 +71,17 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A parsed query. columns: empty for `*`. top: at most so many rows, 0 for all.
-
-    device_id: the only device that the condition can hold for, empty if that is not plain from its form.
-    """
+    """A parsed query. columns: empty for `*`. top: at most so many rows, 0 for all."""
 
     source: Literal["devices", "devices.modules"]
     columns: tuple[Column, ...]
     top: int
-    where: Condition
+    condition: Condition
     group_by: Path
-    device_id: str = ""
+
+    def where(self, document: Document) -> bool:
+        """Whether the condition holds for a twin."""
+        return holds(self.condition, document)
 
     @property
     def counts(self) -> bool:
@@ -101,16 +117,6 @@ def parse(text: str) -> Query:
     return _Parser(text).query()
 
 
-def lookup(document: Document, path: Path) -> Any:
-    """The value at a path; UNDEFINED if there is none."""
-    value: Any = document
-    for name in path:
-        if not isinstance(value, Mapping) or name not in value:
-            return UNDEFINED
-        value = value[name]
-    return value
-
-
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*")
       | (?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
@@ -120,28 +126,16 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<>": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
 _CONSTANTS = {"TRUE": True, "FALSE": False, "NULL": None}
 
 
 class _Parser:
-    """Recursive descent over the tokens: (kind, text) pairs, the last of them ("end", "")."""
+    """Recursive descent over the tokens: (kind, text, place), the last of them of the kind `end`."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
         self._nesting = 0
-        self._device_id = ""
-        self._alternatives = False
 
     def query(self) -> Query:
         self._need("SELECT")
@@ -151,15 +145,14 @@ class _Parser:
         source = ".".join(self._path())
         if source not in ("devices", "devices.modules"):
             raise QueryError("query: FROM devices or FROM devices.modules is known")
-        where = self._either() if self._word("WHERE") else _always
+        condition = self._either() if self._word("WHERE") else ALWAYS
         group_by: Path = ()
         if self._word("GROUP"):
             self._need("BY")
             group_by = self._path()
         if self._kind != "end":
             raise self._wrong("the end")
-        device_id = "" if self._alternatives else self._device_id
-        query = Query(source, columns, top, where, group_by, device_id)  # type: ignore[arg-type]  # judged above
+        query = Query(source, columns, top, condition, group_by)  # type: ignore[arg-type]  # judged above
         _check_columns(query)
         return query
 
@@ -183,25 +176,22 @@ class _Parser:
     def _either(self) -> Condition:
         parts = [self._both()]
         while self._word("OR"):
-            self._alternatives = True
             parts.append(self._both())
-        return parts[0] if len(parts) == 1 else lambda twin: any(part(twin) for part in parts)
+        return parts[0] if len(parts) == 1 else Some(tuple(parts))
 
     def _both(self) -> Condition:
         parts = [self._one()]
         while self._word("AND"):
             parts.append(self._one())
-        return parts[0] if len(parts) == 1 else lambda twin: all(part(twin) for part in parts)
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
 
     def _one(self) -> Condition:
         self._nesting += 1
         if self._nesting > MAX_NESTING:
-            raise QueryError(f"query: nested deeper than {MAX_NESTING}")
+            raise QueryError(f"query: nested deeper than {MAX_NESTING}{self._place}")
         try:
             if self._word("NOT"):
-                self._alternatives = True
-                inner = self._one()
-                return lambda twin: not inner(twin)
+                return Not(self._one())
             if self._sign("("):
                 inner = self._either()
                 self._need(")")
@@ -211,46 +201,60 @@ class _Parser:
             self._nesting -= 1
 
     def _comparison(self) -> Condition:
+        place = self._place
         path = self._path()
         if self._sign("("):
-            return self._function(path[0].upper())
+            return self._function(path[0].upper(), place)
         if self._word("IN"):
-            return _among(path, self._list())
+            return self._among(path)
         if self._word("NIN"):
-            values = self._list()
-            return lambda twin: lookup(twin, path) is not UNDEFINED and not _among(path, values)(twin)
-        sign = self._text
-        if self._kind != "sign" or sign not in _COMPARISONS:
+            return All((Defined(path), Not(self._among(path))))
+        sign = "!=" if self._text == "<>" else self._text
+        if self._kind != "sign" or sign not in get_args(Sign):
             raise self._wrong("a comparison")
         self._at += 1
-        wanted = self._literal()
-        if (path, sign) == (("deviceId",), "=") and isinstance(wanted, str):
-            self._device_id = wanted
-        return _comparing(path, _COMPARISONS[sign], wanted)
+        return Compare(path, sign, self._value(path))  # type: ignore[arg-type]  # judged above
 
-    def _function(self, name: str) -> Condition:
+    def _among(self, path: Path) -> Condition:
+        return Among(path, tuple(self._list(path)))
+
+    def _function(self, name: str, place: str) -> Condition:
         path = self._path()
         if name == "IS_DEFINED":
             self._need(")")
-            return lambda twin: lookup(twin, path) is not UNDEFINED
+            return Defined(path)
         if name not in ("STARTSWITH", "STARTS_WITH"):
-            raise QueryError("query: the functions COUNT, IS_DEFINED and STARTS_WITH are known")
+            raise QueryError(f"query: the functions COUNT, IS_DEFINED and STARTS_WITH are known{place}")
         self._need(",")
+        place = self._place
         start = self._literal()
         self._need(")")
         if not isinstance(start, str):
-            raise QueryError("query: STARTS_WITH needs text")
-        return lambda twin: isinstance(value := lookup(twin, path), str) and value.startswith(start)
+            raise QueryError(f"query: STARTS_WITH needs text{place}")
+        return Starts(path, start)
 
-    def _list(self) -> list[Any]:
+    def _list(self, path: Path) -> list[Any]:
         close = "]" if self._sign("[") else ")"
         if close == ")":
             self._need("(")
-        values = [self._literal()]
+        values = [self._value(path)]
         while self._sign(","):
-            values.append(self._literal())
+            values.append(self._value(path))
         self._need(close)
         return values
+
+    def _value(self, path: Path) -> Any:
+        """What a path is compared with."""
+        place = self._place
+        value = self._literal()
+        if path not in TIMES or not isinstance(value, str):
+            return value
+        try:
+            return time_text(datetime.fromisoformat(value))
+        except ValueError:
+            raise QueryError(
+                f"query: {'.'.join(path)}: {value[:32]!r} is no time (ISO 8601){place}"
+            ) from None
 
     def _literal(self) -> Any:
         kind, text = self._kind, self._text
@@ -258,11 +262,23 @@ class _Parser:
         if kind == "text":
             return _unquoted(text)
         if kind == "number":
-            return int(text) if text.lstrip("-").isdigit() else float(text)
+            return self._number(text)
         if kind == "word" and text.upper() in _CONSTANTS:
             return _CONSTANTS[text.upper()]
         self._at -= 1
         raise self._wrong("a value")
+
+    def _number(self, text: str) -> int | float:
+        if not text.lstrip("-").isdigit():
+            number: int | float = float(text)
+        elif len(text) > len(str(MAX_INTEGER)) + 1:
+            number = float("inf")
+        else:
+            number = int(text)
+        if isfinite(number) and (isinstance(number, float) or -MAX_INTEGER <= number <= MAX_INTEGER):
+            return number
+        self._at -= 1
+        raise self._wrong("a number of 64 bits")
 
     def _path(self) -> Path:
         names = [self._name()]
@@ -271,10 +287,19 @@ class _Parser:
                 names.append(self._name())
             elif self._kind == "sign" and self._text == "[":
                 self._at += 1
-                names.append(str(self._literal()))
+                names.append(self._key())
                 self._need("]")
             else:
                 return tuple(names)
+
+    def _key(self) -> str:
+        place = self._place
+        key = str(self._literal())
+        if any(char in '"\\' or ord(char) < 0x20 for char in key):
+            raise QueryError(
+                f"query: quotes, backslashes and control characters in keys are not known{place}"
+            )
+        return key
 
     def _name(self) -> str:
         if self._kind != "word":
@@ -297,6 +322,10 @@ class _Parser:
     def _text(self) -> str:
         return self._tokens[self._at][1]
 
+    @property
+    def _place(self) -> str:
+        return f" (character {self._tokens[self._at][2] + 1})"
+
     def _word(self, keyword: str) -> bool:
         return self._accept("word", keyword)
 
@@ -313,17 +342,20 @@ class _Parser:
             raise self._wrong(text)
 
     def _wrong(self, wanted: str) -> QueryError:
-        return QueryError(f"query: {wanted} expected instead of {self._text[:32] or 'the end'!r}")
+        return QueryError(
+            f"query: {wanted} expected instead of {self._text[:32] or 'the end'!r}{self._place}"
+        )
 
 
-def _tokens(text: str) -> Iterable[tuple[str, str]]:
+def _tokens(text: str) -> Iterable[tuple[str, str, int]]:
     at = 0
     while True:
         match = _TOKEN.match(text, at)
         if match is None:
-            raise QueryError(f"query: {text[at : at + 16].strip()!r} is not understood")
+            at += len(text[at:]) - len(text[at:].lstrip())
+            raise QueryError(f"query: {text[at : at + 16]!r} is not understood (character {at + 1})")
         kind = str(match.lastgroup)
-        yield kind, match[kind]
+        yield kind, match[kind], match.start(kind)
         if kind == "end":
             return
         at = match.end()
@@ -337,32 +369,16 @@ def _check_columns(query: Query) -> None:
         raise QueryError("query: beside COUNT() only the GROUP BY path can be selected")
 
 
-def _always(_: Document) -> bool:
-    return True
-
-
-def _among(path: Path, values: list[Any]) -> Condition:
-    conditions = [_comparing(path, operator.eq, value) for value in values]
-    return lambda twin: any(condition(twin) for condition in conditions)
-
-
-def _comparing(path: Path, compare: Callable[[Any, Any], bool], wanted: Any) -> Condition:
-    def condition(document: Document) -> bool:
-        value = lookup(document, path)
-        if value is UNDEFINED:
-            return False
-        if _type(value) is not _type(wanted):
-            return compare is operator.ne
-        if wanted is None or isinstance(wanted, bool):
-            return compare in (operator.eq, operator.ne) and compare(value, wanted)
-        return compare(value, wanted)
-
-    return condition
-
-
-def _type(value: Any) -> type:
-    """Numbers are one type; truth values are none of them."""
-    return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+def time_text(moment: datetime) -> str:
+    """A time as documents show it: UTC, milliseconds; without a zone it is UTC. Raises ValueError."""
+    try:
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        utc = zoned.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("beyond the years 1 to 9999") from None
+    if utc.year == 1:
+        return NEVER
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _unquoted(text: str) -> str:

@@ -118,8 +118,11 @@ def _faults(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for index, below in enumerate(value):
             yield from _faults(below, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, str) and len(value.encode(errors="surrogatepass")) > MAX_STRING_BYTES:
-        yield path, f"text longer than {MAX_STRING_BYTES} bytes"
+    elif isinstance(value, str):
+        if len(value.encode(errors="surrogatepass")) > MAX_STRING_BYTES:
+            yield path, f"text longer than {MAX_STRING_BYTES} bytes"
+        if "\0" in value:  # PostgreSQL cannot hand it out again
+            yield path, "text holds the character U+0000"
 
 
 def _key_fault(key: object) -> str | None:
