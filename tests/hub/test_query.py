@@ -12,7 +12,7 @@ import pytest
 from lake_support import NOON, SECURITY, intake, message
 
 from vedette.hub.intake import Inbound
-from vedette.hub.lake import Lake, Limits, QueryError, Result
+from vedette.hub.lake import Cancelled, Lake, Limits, QueryError, Result, Watch
 from vedette.hub.lake.query import QUERY_CHARS
 from vedette.hub.lake.views import sql_type
 from vedette.wire.events import EVENT_TYPES, Baseline, Event, Outcome, Statistics, pascal
@@ -330,3 +330,24 @@ async def test_queries_see_each_commit_while_the_hub_runs(tmp_path: Path):
             await hub.submit(message("ls", mid=str(number)))
             result = await asyncio.to_thread(lake.query, "Process | count")
             assert result.rows == [(number,)]
+
+
+def test_a_query_is_watched_and_ended_from_outside(tmp_path: Path):
+    """From another thread; what has not begun does not begin."""
+    lake, watch = Lake(tmp_path / "lake"), Watch()
+    begun = threading.Event()
+
+    def follow() -> None:
+        while not watch.share() and not watch.cancelled:
+            begun.wait(0.01)
+        watch.cancel()
+
+    watcher = threading.Thread(target=follow)
+    watcher.start()
+    endless = "SELECT sum(hash(a.range * b.range)) FROM range(3000000) a, range(100000) b"
+    with pytest.raises(Cancelled):
+        lake.query(endless, "sql", watch=watch)
+    watcher.join()
+    with pytest.raises(Cancelled):
+        lake.query("SELECT 1", "sql", watch=watch)
+    assert lake.query("SELECT 1", "sql", watch=Watch()).rows == [(1,)]

@@ -2,6 +2,6 @@
 
 from vedette.hub.lake.errors import CommitFailed, QueryError
 from vedette.hub.lake.maintain import Maintenance
-from vedette.hub.lake.query import Lake, Limits, Result
+from vedette.hub.lake.query import Cancelled, Lake, Limits, Result, Watch
 
-__all__ = ["CommitFailed", "Lake", "Limits", "Maintenance", "QueryError", "Result"]
+__all__ = ["Cancelled", "CommitFailed", "Lake", "Limits", "Maintenance", "QueryError", "Result", "Watch"]

@@ -47,6 +47,8 @@ def connect(lake: Where, bounds: Confinement) -> DuckDBPyConnection:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = true")  # kept, to be asked for, and never drawn
+    connection.execute("SET enable_progress_bar_print = false")
     paths = at(lake).attach(connection, sizes)
     connection.execute(f"SET allowed_paths = {_literal(paths)}")
     connection.execute("SET enable_external_access = false")

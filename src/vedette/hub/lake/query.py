@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-__all__ = ["Lake", "Limits", "QueryError", "Result"]
+__all__ = ["Cancelled", "Lake", "Limits", "QueryError", "Result", "Watch"]
 
 QUERY_CHARS = 65_536
 """Longest query text: a page of KQL is 4,000; parsing time grows with length."""
@@ -53,6 +53,51 @@ class Result(msgspec.Struct, frozen=True):
     truncated: bool = False
 
 
+class Cancelled(QueryError):
+    """The query was ended by whoever asked."""
+
+
+class Watch:
+    """A query seen from outside while it runs: how far it is, and its end before its time. For any thread."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._connection: DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+
+    def share(self) -> float:
+        """How much of it is done, 0 to 1; 0 where the engine cannot tell."""
+        with self._lock:
+            percent = self._connection.query_progress() if self._connection else 0.0
+        return min(1.0, max(0.0, percent / 100))
+
+    def cancel(self) -> None:
+        """End it, now or before it begins."""
+        with self._lock:
+            self.cancelled = True
+            if self._connection:
+                self._connection.interrupt()
+
+    @contextmanager
+    def over(self, connection: DuckDBPyConnection) -> Iterator[None]:
+        """Watch what this connection runs within. Raises Cancelled."""
+        import duckdb
+
+        with self._lock:
+            if self.cancelled:
+                raise Cancelled("cancelled")
+            self._connection = connection
+        try:
+            yield
+        except duckdb.InterruptException:
+            if self.cancelled:
+                raise Cancelled("cancelled") from None
+            raise
+        finally:
+            with self._lock:
+                self._connection = None
+
+
 class Lake:
     """The event lake, for reading. Holds nothing open between queries.
 
@@ -70,13 +115,14 @@ class Lake:
         *,
         limits: Limits | None = None,
         parameters: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> Result:
         """Answer a query from what is committed at this moment. Blocks. Raises QueryError.
 
         parameters: values of `$name` in SQL; in KQL there are none.
         """
         limits = limits or Limits()
-        with self.cursor(text, language, limits=limits, parameters=parameters) as cursor:
+        with self.cursor(text, language, limits=limits, parameters=parameters, watch=watch) as cursor:
             return _fetch(cursor, limits.rows)
 
     @contextmanager
@@ -87,11 +133,17 @@ class Lake:
         *,
         limits: Limits,
         parameters: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[DuckDBPyConnection]:
         """A query that has been started, to read its rows from. Raises QueryError, within the block, too."""
         if len(text) > QUERY_CHARS:
             raise QueryError(f"{len(text)} characters long, {QUERY_CHARS} allowed")
-        with _open(self.where, limits) as connection, _reported(connection, limits.seconds, language):
+        watching = (watch or Watch()).over
+        with (
+            _open(self.where, limits) as connection,
+            _reported(connection, limits.seconds, language),
+            watching(connection),
+        ):
             given = dict(parameters or {})
             if language == "kql":
                 text, given = translate(connection, text)
