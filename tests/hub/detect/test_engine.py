@@ -8,6 +8,7 @@ from vedette.hub.detect.alerts import Status
 from vedette.hub.detect.changes import Position
 from vedette.hub.lake.maintain import Maintenance
 from vedette.hub.lake.tables import utc
+from vedette.hub.registry.lease import LEASE_S
 from vedette.wire.events import Login, Peripheral
 
 
@@ -142,7 +143,8 @@ async def test_a_reader_that_comes_too_late_for_the_log_reads_by_time(
 
 async def test_one_worker_judges_while_the_other_stands_by(rig: Rig):
     """The lease goes over when its holder gives it back, or when it ends."""
-    first, second = rig.worker(), rig.worker()
+    seconds = 0.0
+    first, second = (rig.worker(clock=lambda: seconds) for _ in range(2))
     await rig.send(message(process(SHELL)))
     assert first.step(NOW) is False
     assert first.state.holder
@@ -150,13 +152,14 @@ async def test_one_worker_judges_while_the_other_stands_by(rig: Rig):
     assert not second.state.holder
     assert second.state.events == 0
     await rig.send(message(process("true")))
-    second.step(NOW + engine.LEASE_S + 1)
+    seconds += LEASE_S + 1
+    second.step(NOW + 1)
     assert second.state.events == 1
     await rig.send(message(process("false")))
-    first.step(NOW + engine.LEASE_S + 2)
+    first.step(NOW + 2)
     assert first.state.events == 1
     second.release()
-    first.step(NOW + engine.LEASE_S + 3)
+    first.step(NOW + 3)
     assert first.state.events == 2
 
 
@@ -164,14 +167,18 @@ async def test_a_worker_that_lost_its_lease_meanwhile_stores_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     """Its transaction finds another holder and is given up."""
-    slow, fast = rig.worker(), rig.worker()
+    seconds = 0.0
+    slow, fast = (rig.worker(clock=lambda: seconds) for _ in range(2))
     await rig.send(message(process(SHELL)))
     taken = []
 
     def judged_meanwhile(events):
+        nonlocal seconds
         if not taken:
             taken.append(True)
-            fast.step(NOW + engine.LEASE_S + 1)
+            fast.step(NOW)
+            seconds += LEASE_S + 1
+            fast.step(NOW)
         return []
 
     monkeypatch.setattr(slow._judge, "judge", judged_meanwhile)

@@ -2,7 +2,7 @@
 
 So a crash between commit and detection loses nothing, and one in the middle repeats nothing. Several hubs on
 one registry share the work by a lease: one judges, the others stand by. A worker that lost its lease without
-noticing cannot do harm: its transaction finds another holder, or a position other than it began at, and is
+noticing cannot do harm: its transaction finds another holder's, or a position other than it began at, and is
 given up.
 """
 
@@ -13,7 +13,6 @@ import gc
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,23 +25,21 @@ from vedette.hub.detect.changes import Batch, Changes, Position
 from vedette.hub.detect.correlate import Correlator
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import RuleSet
-from vedette.hub.detect.schema import Database, LeaseRow, PositionRow
+from vedette.hub.detect.schema import Database, PositionRow
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.intel.lookup import Lookup
 from vedette.hub.intel.watch import Watched
 from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import RAW_EVENTS
+from vedette.hub.registry.lease import Lease, Superseded
 
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 """Pause when everything was judged. Devices report every half hour at most; a second is not noticed."""
 
-LEASE_S = 30.0
-"""How long a lease holds without being renewed: twenty times what a batch of 10,000 events takes."""
-
 TICK_S = 10.0
-"""How often passing time is looked at (silence, ranges), and the lease renewed while there is no work."""
+"""How often passing time is looked at (silence, ranges)."""
 
 FORGET_S = 3600.0
 """How often what no window needs any more is dropped."""
@@ -64,15 +61,11 @@ class Judged(msgspec.Struct):
     failing: str = ""
 
 
-class Superseded(Exception):
-    """Another worker holds the lease or has moved the position: this one's results are not stored."""
-
-
 class Worker:
     """Judges what was committed. For one thread.
 
     posture: makes recommendations of the same batches. up_since: when the hub began to listen, Unix seconds.
-    changed: other rules to go on with, None while they are the same.
+    changed: other rules to go on with, None while they are the same. clock: see Lease.
     """
 
     def __init__(
@@ -84,9 +77,10 @@ class Worker:
         posture: Posture | None = None,
         up_since: float | None = None,
         changed: Callable[[], RuleSet | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = Judged()
-        self._name = f"worker-{uuid.uuid4().hex[:12]}"
+        self._lease = Lease(LEASE, database.read, database.write, clock=clock)
         self._changes = Changes(lake)
         self._database = database
         self._listed = Watched()
@@ -114,7 +108,7 @@ class Worker:
             matches = self._judge.judge(batch.events)
         try:
             with self._database.write.begin() as session:
-                self._hold(session, position, now)
+                self._hold(session, position)
                 findings = self._correlator.take(session, matches, now=now, fresh_after=position.watermark)
                 if batch.caught_up:
                     findings += self._correlator.due(session, now, self._up_since)
@@ -138,39 +132,23 @@ class Worker:
 
     def release(self) -> None:
         """Give the lease back, so that another worker need not wait for its end, and close the database."""
-        with self._database.write.begin() as session:
-            lease = session.get(LeaseRow, LEASE)
-            if lease is not None and lease.holder == self._name:
-                session.delete(lease)
+        self._lease.release()
         self._judge.close()
         self._database.close()
 
     def _begin(self, now: float) -> Position | None:
         """Take or renew the lease, and the position to go on from; None while another worker holds it."""
+        self.state.holder = self._lease.claim()
+        if not self.state.holder:
+            return None
         with self._database.read.begin() as session:
-            lease = session.get(LeaseRow, LEASE)
-            position = session.get(PositionRow, RAW_EVENTS.name)
-            known = Position(position.version, position.watermark) if position else None
-            if lease is not None and lease.holder == self._name and lease.until > now + LEASE_S / 2:
-                return known or self._changes.beginning(now)
-        with self._database.write.begin() as session:
-            lease = session.get(LeaseRow, LEASE, with_for_update=True)
-            if lease is not None and lease.holder != self._name and lease.until > now:
-                self.state.holder = False
-                return None
-            session.merge(LeaseRow(name=LEASE, holder=self._name, until=now + LEASE_S))
-            position = session.get(PositionRow, RAW_EVENTS.name)
-            self.state.holder = True
-            return (
-                Position(position.version, position.watermark) if position else self._changes.beginning(now)
-            )
+            stored = session.get(PositionRow, RAW_EVENTS.name)
+            known = Position(stored.version, stored.watermark) if stored else None
+        return known or self._changes.beginning(now)
 
-    def _hold(self, session: Session, position: Position, now: float) -> None:
+    def _hold(self, session: Session, position: Position) -> None:
         """Make sure that nobody else has gone on from this position. Raises Superseded."""
-        lease = session.get(LeaseRow, LEASE, with_for_update=True)
-        if lease is None or lease.holder != self._name:
-            raise Superseded("another worker has taken over")
-        lease.until = max(lease.until, now + LEASE_S)
+        self._lease.check(session)
         stored = session.get(PositionRow, RAW_EVENTS.name)
         if stored is not None and (stored.version, stored.watermark) != tuple(position):
             raise Superseded("another worker has moved the position")

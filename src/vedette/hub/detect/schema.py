@@ -109,16 +109,6 @@ class PositionRow(Base):
     watermark: Mapped[float]
 
 
-class LeaseRow(Base):
-    """Which worker does the judging, and until when it may be taken for alive."""
-
-    __tablename__ = "detection_lease"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    holder: Mapped[str]
-    until: Mapped[float]
-
-
 class EntryRow(Base):
     """What a correlation has in its window, by group."""
 
