@@ -31,6 +31,7 @@ AGENT_FLOW = [
     "dialect",
     "classic",
     "governor",
+    "heap",
     "budget",
     "outbox",
     "session",

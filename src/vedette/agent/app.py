@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from vedette.agent import meter
@@ -37,6 +36,7 @@ from vedette.agent.collectors.statistics import Gauges, StatisticsCollector, Use
 from vedette.agent.collectors.system_information import SystemInformationCollector
 from vedette.agent.dialect import Dialect, Micro, Plan, Traffic
 from vedette.agent.governor import Processor, Verdict
+from vedette.agent.heap import share_one_heap
 from vedette.agent.notify import keep_watch, notify
 from vedette.agent.outbox import Outbox
 from vedette.agent.roster import Batch, Roster, Status
@@ -290,6 +290,7 @@ class Agent:
 
 def serve(local: Local) -> None:
     """Run an agent in an event loop that knows what each collector costs."""
+    share_one_heap()
     with asyncio.Runner(loop_factory=meter.MeteredLoop) as runner:
         runner.run(Agent(local).run())
 
@@ -313,6 +314,8 @@ async def collect_once(
     seconds: float, only: Sequence[str] | None, settings: Settings | None = None
 ) -> tuple[Sequence[Status], list[Batch]]:
     """One cycle without a hub: start the collectors (those named, or all), wait, stop them."""
+    from tempfile import TemporaryDirectory  # brings two compressors, which a running agent never needs
+
     settings = settings or Settings()
     with TemporaryDirectory(prefix="vedette-") as state:
         chosen = [c for c in all_collectors(Path(state)) if only is None or c.name in only]

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vedette.commands import UsageError, add_command, print_json, print_table
@@ -162,6 +161,8 @@ def _cycle(status: Sequence[Status], batches: list[Batch]) -> dict[str, Any]:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
     import msgspec
 
     from vedette.agent.app import try_collectors

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from vedette.agent.baseline.programs import PROGRAM_SECONDS
 from vedette.agent.baseline.tree import Stat, Tree
+from vedette.agent.sources.program import TIME_LIMIT_S
 
 MAX_FILE_BYTES = 1 << 20
 """Read of a configuration file: several times what the largest of them (services, grub.cfg) have."""
@@ -140,7 +140,7 @@ class Device:
             elif self.exists(path):
                 yield path
 
-    def run(self, *argv: str, seconds: float = PROGRAM_SECONDS) -> str | None:
+    def run(self, *argv: str, seconds: float = TIME_LIMIT_S) -> str | None:
         """What a program of the running system prints; None where there is no answer."""
         return self.tree.run(argv, seconds)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import msgspec
 
 from vedette.agent.sources import Unavailable
 from vedette.agent.sources.authlog import LOG_LINE, PROGRAMS, Interpreter, Speech
+from vedette.agent.sources.program import find
 from vedette.agent.sources.signin import SignIn
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Journal:
         directory = next((root / name for name in DIRECTORIES if (root / name).is_dir()), None)
         if directory is None:
             raise Unavailable("no journal", remedy="run systemd-journald or a syslog daemon")
-        if shutil.which("journalctl") is None:
+        if find("journalctl") is None:
             raise Unavailable("a journal but no journalctl", remedy="install systemd's tools")
         self._where = [] if root == Path("/") else [f"--directory={directory}"]
         self._cursor = cursor
