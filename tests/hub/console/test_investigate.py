@@ -4,8 +4,8 @@ import csv
 import io
 from datetime import datetime
 
-from vedette.hub.console.investigate import csv_of
 from vedette.hub.console.investigate_chart import chart_options
+from vedette.hub.console.investigate_table import csv_of
 from vedette.hub.console.samples import SAMPLES
 from vedette.hub.lake import Lake, Result
 

@@ -93,9 +93,7 @@ def _register(backend: Backend, device_id: str) -> ConnectionString:
 def _group(backend: Backend, request: Request) -> None:
     about = "Devices that hold a key made from the group's register themselves: nobody has to add them here."
     with parts.panel("1  Name the group", about), parts.block("row"):
-        name = (
-            ui.input("Group name").props("outlined dense autofocus maxlength=128").style("width: 240px")
-        )
+        name = ui.input("Group name").props("outlined dense autofocus maxlength=128").style("width: 240px")
         tags = ui.input("Tags of its devices, as in site=north, line=3").props("outlined dense")
         tags.style("width: 330px")
         button = ui.button("Make the group").props("unelevated dense").classes("small")

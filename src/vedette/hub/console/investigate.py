@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import tempfile
 import time
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import msgspec
 from fastapi import Request
 from nicegui import ui
 
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.investigate_chart import chart_options
-from vedette.hub.console.parts import Column, at
-from vedette.hub.console.samples import SAMPLES
-from vedette.hub.lake import Limits, QueryError, Result
+from vedette.hub.console.investigate_table import csv_of, table_of
+from vedette.hub.console.parts import at
+from vedette.hub.console.samples import SAMPLES, WORDS
+from vedette.hub.console.saved import saved_row
+from vedette.hub.lake import Cancelled, Limits, QueryError, Result, Watch
+from vedette.hub.lake.export import export
+from vedette.hub.registry.shelf import Language
 from vedette.hub.registry.users import Role
 
 SHOWN_ROWS = 1_000
 """Rows that a browser is sent; the export has all, up to EXPORT_ROWS."""
 
 EXPORT_ROWS = 100_000
-"""Rows of a CSV file: about 30 MB of events."""
+"""Rows of a file: about 30 MB of events as CSV."""
+
+EXPORT_LIMITS = Limits(seconds=60.0, rows=EXPORT_ROWS)
 
 MAX_LINK = 6_000
 """Characters of a query that go into the address: longer ones some proxies refuse."""
 
-Language = Literal["kql", "sql"]
+LOOK_S = 0.3
+"""How often the bar moves."""
 
 SCHEMA = (
     "SELECT table_name AS TableName, column_name AS ColumnName FROM information_schema.columns"
@@ -50,23 +56,27 @@ def routes(backend: Backend) -> None:
             if not parts.may(request, Role.ANALYST):
                 parts.text("Queries need the role analyst.", "empty")
                 return
+            saved = await call(lambda: backend.shelf.queries(request.state.user.name))
             desk = _Desk(backend, request, spoken, q or SAMPLES[spoken][0][1])
+            with desk.shelf:
+                saved_row(backend, request, saved, spoken, lambda: desk.query, desk.take)
         await desk.offer_names()
         if q:
             ui.timer(0.05, desk.run, once=True)
 
 
 class _Desk:
-    """Editor, samples and results."""
+    """Editor, samples and results. shelf: the place for saved questions."""
 
     def __init__(self, backend: Backend, request: Request, language: Language, query: str) -> None:
         self._backend = backend
         self._request = request
         self._language = language
+        self._watch = Watch()
         with parts.block("cols investigate"), parts.block("stack"):
             with parts.block("chips"):
                 for name, sample in SAMPLES[language]:
-                    ui.button(name, on_click=lambda _, text=sample: self._take(text)).props(
+                    ui.button(name, on_click=lambda _, text=sample: self.take(text)).props(
                         "flat dense no-caps"
                     )
             self._editor = ui.codemirror(query, language="SQL", line_wrapping=True).style("height: 190px")
@@ -76,55 +86,91 @@ class _Desk:
                 self._button = ui.button("Run", icon="play_arrow", on_click=self.run).props(
                     "unelevated dense"
                 )
-                self._button.style("padding: 3px 16px 3px 10px")
-                ui.button("CSV", icon="download", on_click=self._export).props("outline dense").style(
-                    "padding: 3px 12px"
+                self._button.classes("small")
+                self._cancel = ui.button("Cancel", on_click=lambda: self._watch.cancel()).props(
+                    "outline dense"
                 )
+                self._cancel.classes("small").set_visibility(False)
+                for name, exported in (("CSV", self._csv), ("Parquet", self._parquet)):
+                    ui.button(name, icon="download", on_click=exported).props("outline dense").classes(
+                        "small"
+                    )
+                ui.button("Copy link", icon="link", on_click=self._share).props("flat dense")
                 self._state = parts.text("Ctrl+Enter runs the query. The address is a link to it.", "dim")
+            self.shelf = parts.block("row")
+            self._bar = ui.linear_progress(0, show_value=False, size="3px")
+            self._bar.props('aria-label="Progress"').set_visibility(False)
             self._result = parts.block("stack")
         self._tables = parts.block("")
+        ui.context.client.on_disconnect(lambda: self._watch.cancel())
+
+    @property
+    def query(self) -> str:
+        """What stands in the editor."""
+        return str(self._editor.value)
+
+    def take(self, query: str) -> None:
+        """Put a question into the editor, and answer it."""
+        self._editor.value = query
+        ui.timer(0.01, self.run, once=True)
 
     async def offer_names(self) -> None:
-        """Show the tables and their columns."""
+        """Show the tables and their columns, and offer them while one types."""
         tables: dict[str, list[str]] = {}
         for row in await self._backend.questions.ask(SCHEMA):
             tables.setdefault(str(row["TableName"]), []).append(str(row["ColumnName"]))
+        self._offer(tables, WORDS[self._language])
         with self._tables, parts.panel("Tables", f"{len(tables)}, with their columns."):
             for table, columns in tables.items():
                 with ui.expansion(table).props("dense").classes("full-width"):
                     parts.text(", ".join(columns), "mono dim")
 
-    def _take(self, query: str) -> None:
-        self._editor.value = query
-        ui.timer(0.01, self.run, once=True)
-
-    async def _ask(self, rows: int) -> Result:
-        await self._backend.demand(self._request, Role.ANALYST)
-        query = self._editor.value
-        limits = Limits(rows=rows)
-        return await call(lambda: self._backend.lake.query(query, self._language, limits=limits))
+    def _offer(self, tables: Mapping[str, Sequence[str]], words: Sequence[str]) -> None:
+        given = msgspec.json.encode([self._editor.id, tables, words]).decode().replace("<", "\\u003c")
+        ui.run_javascript(
+            f"import({parts.script_text(parts.static('complete.js'))}).then(m => m.complete(...{given}))"
+        )
 
     @parts.guarded
     async def run(self, *_: Any) -> None:
         """Answer what stands in the editor."""
-        query = self._editor.value
-        self._button.disable()
-        self._state.text = "Running …"
-        begun = time.monotonic()
+        await self._backend.demand(self._request, Role.ANALYST)
+        query, begun, limits = self.query, time.monotonic(), Limits(rows=SHOWN_ROWS)
+        self._watch = watch = Watch()
+        lake = self._backend.lake
+        self._running(True)
+        timer = ui.timer(LOOK_S, lambda: self._show_progress(watch, begun))
         try:
-            result = await self._ask(SHOWN_ROWS)
+            result = await call(lambda: lake.query(query, self._language, limits=limits, watch=watch))
+        except Cancelled:
+            self._state.text = "Cancelled."
+            return
         except QueryError as error:
             self._show_error(error)
             return
         finally:
-            self._button.enable()
-        more = f" (the first {SHOWN_ROWS:,}; the CSV has more)" if result.truncated else ""
-        seconds = time.monotonic() - begun
-        self._state.text = f"{len(result.rows):,} rows{more} in {seconds:.2f} s"
+            timer.cancel()
+            self._running(False)
+        more = f" (the first {SHOWN_ROWS:,}; a file has more)" if result.truncated else ""
+        self._state.text = f"{len(result.rows):,} rows{more} in {time.monotonic() - begun:.2f} s"
         if len(query) <= MAX_LINK:
-            link = at("/investigate", q=query, language=self._language if self._language == "sql" else "")
-            ui.run_javascript(f"history.replaceState(null, '', {parts.script_text(link)})")
+            ui.run_javascript(f"history.replaceState(null, '', {parts.script_text(self._link(query))})")
         self._show(result, query)
+
+    def _link(self, query: str) -> str:
+        return at("/investigate", q=query, language=self._language if self._language == "sql" else "")
+
+    def _running(self, runs: bool) -> None:
+        self._button.set_enabled(not runs)
+        for element in (self._cancel, self._bar):
+            element.set_visibility(runs)
+        self._bar.value = 0
+        if runs:
+            self._state.text = "Running …"
+
+    def _show_progress(self, watch: Watch, begun: float) -> None:
+        self._bar.value = watch.share()
+        self._state.text = f"Running, {time.monotonic() - begun:.0f} s …"
 
     def _show_error(self, error: QueryError) -> None:
         self._state.text = ""
@@ -141,42 +187,31 @@ class _Desk:
             with parts.panel():
                 table_of(result)
 
+    def _share(self) -> None:
+        query = self.query
+        if len(query) > MAX_LINK:
+            ui.notify(f"The query is longer than {MAX_LINK:,} characters; save and share it instead.")
+            return
+        link = parts.script_text(self._link(query))
+        ui.run_javascript(f"navigator.clipboard.writeText(location.origin + {link})")
+        ui.notify("The link is on the clipboard.")
+
     @parts.guarded
-    async def _export(self, *_: Any) -> None:
-        result = await self._ask(EXPORT_ROWS)
+    async def _csv(self, *_: Any) -> None:
+        await self._backend.demand(self._request, Role.ANALYST)
+        query, lake = self.query, self._backend.lake
+        result = await call(lambda: lake.query(query, self._language, limits=EXPORT_LIMITS))
         ui.download(await call(lambda: csv_of(result)), "vedette.csv", "text/csv")
 
+    @parts.guarded
+    async def _parquet(self, *_: Any) -> None:
+        await self._backend.demand(self._request, Role.ANALYST)
+        query, lake, language = self.query, self._backend.lake, self._language
 
-def table_of(result: Result) -> None:
-    """A result as a table. Column names may be anything: the cells are told by number."""
-    kinds = [_kind([row[i] for row in result.rows[:50]]) for i in range(len(result.columns))]
-    columns = [
-        Column(f"c{i}", name[:64], cast("Any", kinds[i]), sortable=True)
-        for i, name in enumerate(result.columns)
-    ]
-    rows = [{f"c{i}": value for i, value in enumerate(row)} for row in result.rows]
-    parts.table(columns, rows, empty="No rows.", page=50)
+        def written() -> bytes:
+            with tempfile.TemporaryFile() as file:
+                export(lake, query, language, "parquet", file, limits=EXPORT_LIMITS)
+                file.seek(0)
+                return file.read()
 
-
-def _kind(values: Sequence[Any]) -> str:
-    if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return "number"
-    if any(len(parts.written(value)) > 60 for value in values):
-        return "cut"
-    return "text" if any(isinstance(value, datetime) for value in values) else "mono"
-
-
-def csv_of(result: Result) -> bytes:
-    """A result as CSV. What a spreadsheet would take for a formula is marked as text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(result.columns)
-    for row in result.rows:
-        writer.writerow([_inert(value) for value in row])
-    return buffer.getvalue().encode()
-
-
-def _inert(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+        ui.download(await call(written), "vedette.parquet", "application/vnd.apache.parquet")

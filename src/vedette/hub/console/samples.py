@@ -71,3 +71,14 @@ SAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 """Language → (name, query), in the order shown; the first stands in an empty editor."""
+
+_KQL = """ago arg_max asc avg barchart between bin by contains count countif datetime dcount desc distinct
+extend has has_any iff in inner isempty isnotempty join kind leftouter let limit make_set max min order
+parse_json percentile piechart project render sort split startswith strcat sum summarize take timechart toint
+top tostring union where"""
+
+_SQL = """AND AS ASC BETWEEN BY CASE DESC DISTINCT ELSE END FROM GROUP HAVING IN INTERVAL JOIN LEFT LIKE LIMIT
+NOT ON OR ORDER SELECT THEN USING WHEN WHERE WITH avg count json_extract_string max min now sum time_bucket"""
+
+WORDS = {"kql": _KQL.split(), "sql": _SQL.split()}
+"""Language → words that are offered beside the names of tables and columns."""

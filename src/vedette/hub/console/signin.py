@@ -20,7 +20,7 @@ from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD, SESSION_S, Us
 log = logging.getLogger(__name__)
 
 _DIRECTORY = Path(__file__).parent / "static"
-STATIC_FILES = ("console.css", "mark.svg")
+STATIC_FILES = ("complete.js", "console.css", "mark.svg")
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

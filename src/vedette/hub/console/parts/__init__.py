@@ -35,6 +35,7 @@ from vedette.hub.console.parts.values import (
     path_part,
     script_text,
     size,
+    static,
     written,
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "search",
     "segments",
     "size",
+    "static",
     "table",
     "text",
     "tile",

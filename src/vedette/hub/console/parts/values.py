@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from vedette.hub.console.gate import PATH
+from vedette.hub.console.gate import PATH, STATIC
 
 MAX_TEXT = 2_000
 """Characters of one value in a table; the rest is in the lake."""
@@ -61,6 +61,11 @@ def at(path: str, **query: str | int) -> str:
     """An address inside the console; parts of the path are given quoted (see `device_at`)."""
     kept = {key: value for key, value in query.items() if value not in ("", 0)}
     return f"{PATH}{path}" + (f"?{urlencode(kept)}" if kept else "")
+
+
+def static(name: str) -> str:
+    """The address of a file that comes with the console."""
+    return f"{STATIC}{name}"
 
 
 def path_part(text: str) -> str:
