@@ -47,7 +47,6 @@ HUB_ONLY = {
     "cryptography",
     "deltalake",
     "duckdb",
-    "duckdb_kql",
     "fastapi",
     "nicegui",
     "flatbuffers",

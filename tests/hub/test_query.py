@@ -269,11 +269,11 @@ def test_kql_can_only_read_the_lake(lake: Lake, text: str):
 @pytest.mark.parametrize(
     ("text", "language", "line", "column", "words"),
     [
-        ("Process | whre x", "kql", 1, 9, "mismatched input"),
-        ("Process\n| take 5 |", "kql", 2, 10, "extraneous input"),
+        ("Process | whre x", "kql", 1, 11, "'whre' is not supported"),
+        ("Process\n| take 5 |", "kql", 2, 11, "expected an operator"),
         ("Process | evaluate foo()", "kql", 1, 11, "not supported"),
-        ("Process | where Nothing == 1", "kql", 0, 0, '"Nothing" not found'),
-        ("Proces | count", "kql", 0, 0, "Proces does not exist"),
+        ("Process | where Nothing == 1", "kql", 1, 17, 'no column "Nothing"'),
+        ("Proces | count", "kql", 1, 1, "did you mean Process"),
         ("SELECT *\nFROM Proces", "sql", 2, 6, "Proces does not exist"),
         ("SELECT 1 frm\n x y", "sql", 2, 2, "syntax error"),
     ],

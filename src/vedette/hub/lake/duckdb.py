@@ -8,14 +8,13 @@ its configuration locked; then only a single SELECT is let through, so that the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vedette.hub.lake.storage import Where, at
 from vedette.hub.lake.tables import TABLES, DataFile, Table, is_uniform, live, opened, rows_of
-from vedette.hub.lake.views import BESIDE, SQL_TYPES, views
+from vedette.hub.lake.views import BESIDE, SQL_TYPES, DuckDB, views
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -87,31 +86,6 @@ def _scan(table: Table, names: list[str], *, uniform: bool) -> str:
         return f"SELECT {columns} WHERE false"
     source = rows_of(table, _literal(names), uniform=uniform, partition=True)
     return f"SELECT {columns} FROM ({source})"  # noqa: S608 - names are ours, quoted above
-
-
-class DuckDB:
-    """DuckDB's words, for the views."""
-
-    def name(self, name: str) -> str:
-        """A name, quoted."""
-        return '"' + name.replace('"', '""') + '"'
-
-    def type(self, kind: str) -> str:
-        """Types are declared in DuckDB's words."""
-        return kind
-
-    def text(self, key: str) -> str:
-        """A key's value as a text."""
-        return f"""json_extract_string(EventDetails, '$."{key}"')"""
-
-    def json(self, key: str) -> str:
-        """A key's value as JSON."""
-        return f"""json_extract(EventDetails, '$."{key}"')"""
-
-    def entry(self, parts: Mapping[str, str]) -> str:
-        """A list of one object."""
-        pairs = ", ".join(f"'{part}', {self.json(key)}" for part, key in parts.items())
-        return f"json_array(json_object({pairs}))"
 
 
 STATEMENTS = (

@@ -1,35 +1,47 @@
-"""KQL to DuckDB's SQL, by the `duckdb-kql` package; what it cannot translate is an error that says where."""
+"""KQL over the lake's tables: the types of their columns, and errors that say where in the text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import cache
 
+from vedette.hub.kql import Dialect, Kind, KqlError, Translation
+from vedette.hub.kql import translate as to_sql
 from vedette.hub.lake.errors import QueryError
+from vedette.hub.lake.views import columns
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+_KINDS: Mapping[str, Kind] = {
+    "VARCHAR": "string",
+    "BLOB": "string",
+    "BOOLEAN": "bool",
+    "BIGINT": "long",
+    "DOUBLE": "real",
+    "TIMESTAMP": "datetime",
+    "DATE": "datetime",
+    "JSON": "dynamic",
+}
+"""SQL type → KQL's."""
 
 
-def translate(connection: DuckDBPyConnection, text: str) -> tuple[str, dict[str, Any]]:
-    """SQL and its parameters for a KQL query over the connection's views. Raises QueryError."""
-    import duckdb_kql
-    from duckdb_kql.engine import schema
+@cache
+def tables() -> Mapping[str, Mapping[str, Kind]]:
+    """What can be asked of: table → column → type."""
+    return {
+        table: {name: _KINDS[kind] for name, kind in declared.items()}
+        for table, declared in columns().items()
+    }
 
+
+def translate(text: str, dialect: Dialect) -> Translation:
+    """SQL for a KQL query over the lake's tables. Raises QueryError."""
     try:
-        result = duckdb_kql.to_sql(text, schema=schema(connection), allow_write=False)
-    except duckdb_kql.KqlSyntaxError as error:
-        first = error.diagnostics[0] if error.diagnostics else None
-        if first is None:
-            raise QueryError(str(error)) from None
-        raise QueryError(first.message, line=first.span.line, column=first.span.column + 1) from None
-    except duckdb_kql.KqlUnsupportedError as error:
-        line, column = (error.span.line, error.span.column + 1) if error.span else (0, 0)
-        hint = f" ({error.hint})" if error.hint else ""
-        raise QueryError(f"not supported: {error.construct}{hint}", line=line, column=column) from None
-    except duckdb_kql.KqlError as error:
-        raise QueryError(str(error)) from None
-    except RecursionError:
-        raise QueryError("nested too deeply") from None
-    if result.unbound:
-        raise QueryError(f"no value for the declared parameter {', '.join(result.unbound)}")
-    return str(result), dict(result.parameters)
+        return to_sql(text, tables(), dialect)
+    except KqlError as error:
+        line, column = place(text, error.at)
+        raise QueryError(str(error), line=line, column=column) from None
+
+
+def place(text: str, at: int) -> tuple[int, int]:
+    """Line and column, from 1, of an index into a text."""
+    before = text[:at]
+    return before.count("\n") + 1, at - before.rfind("\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from vedette.hub.kql import DuckDB
 from vedette.hub.lake.duckdb import Confinement, connect
 from vedette.hub.lake.errors import QueryError, reason
 from vedette.hub.lake.kql import translate
@@ -146,7 +147,7 @@ class Lake:
         ):
             given = dict(parameters or {})
             if language == "kql":
-                text, given = translate(connection, text)
+                text = translate(text, DuckDB()).sql
             _only_select(connection, text)
             self._fill(connection, text)
             yield connection.execute(text, given)

@@ -108,6 +108,31 @@ class Dialect(Protocol):
         """A dynamic list of one object: part → the key that has its value."""
 
 
+class DuckDB:
+    """DuckDB's words, for the views."""
+
+    def name(self, name: str) -> str:
+        """A name, quoted."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def type(self, kind: str) -> str:
+        """Types are declared in DuckDB's words."""
+        return kind
+
+    def text(self, key: str) -> str:
+        """A key's value as a text."""
+        return f"""json_extract_string(EventDetails, '$."{key}"')"""
+
+    def json(self, key: str) -> str:
+        """A key's value as JSON."""
+        return f"""json_extract(EventDetails, '$."{key}"')"""
+
+    def entry(self, parts: Mapping[str, str]) -> str:
+        """A list of one object."""
+        pairs = ", ".join(f"'{part}', {self.json(key)}" for part, key in parts.items())
+        return f"json_array(json_object({pairs}))"
+
+
 class View(NamedTuple):
     """A view over `raw_events`: its columns and the SELECT that yields them."""
 
@@ -144,10 +169,10 @@ def views(dialect: Dialect) -> dict[str, View]:
     }
 
 
-def columns(dialect: Dialect) -> dict[str, Columns]:
+def columns() -> dict[str, Columns]:
     """The columns of everything that can be asked of, by table."""
     stored = {table.name: {name: SQL_TYPES[kind] for name, kind in table.columns.items()} for table in TABLES}
-    return stored | {name: view.columns for name, view in views(dialect).items()} | dict(BESIDE)
+    return stored | {name: view.columns for name, view in views(DuckDB()).items()} | dict(BESIDE)
 
 
 def _raw_view(name: str, details: str, dialect: Dialect) -> View:
