@@ -16,9 +16,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(600)]
 
 NEXT = "99.0"
 
+SOON = """
+import os
+import threading
+death = threading.Timer(4.0, os._exit, (3,))
+death.daemon = True
+death.start()
+"""
+"""Ends the service a moment after it said that it is ready."""
 
-def as_next(package: Path, tmp_path: Path, *, broken: bool) -> Path:
-    """The same package as a later version; a broken one's agent raises when it is imported."""
+
+BROKEN = {"at once": 'raise RuntimeError("broken")\n', "soon": SOON}
+"""How a version may be unhealthy → what stands in its agent."""
+
+
+def as_next(package: Path, tmp_path: Path, *, broken: str = "") -> Path:
+    """The same package as a later version, whose agent may be broken."""
     tree = tmp_path / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
     (tree / f"usr/lib/vedette/{__version__}").rename(tree / f"usr/lib/vedette/{NEXT}")
@@ -31,8 +44,9 @@ def as_next(package: Path, tmp_path: Path, *, broken: bool) -> Path:
         compiled.unlink()
     (site / "__init__.py").write_text(f'__version__ = "{NEXT}"\n')
     if broken:
-        (site / "agent/app.py").write_text('raise RuntimeError("broken")\n')
-    target = tmp_path / f"vedette_{NEXT}_{'broken' if broken else 'good'}.deb"
+        with (site / "agent/app.py").open("a") as module:
+            module.write(BROKEN[broken])
+    target = tmp_path / f"vedette_{NEXT}_{broken.replace(' ', '-') or 'good'}.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, target], check=True)
     shutil.rmtree(tree)
     return target
@@ -71,7 +85,7 @@ def test_an_upgrade_keeps_what_the_device_is_and_knows(package: Path, system: Sy
     system.install(package)
     (system.root / "etc/vedette/sysinfo.json").write_text("{}")
     (system.root / "var/lib/vedette/outbox.db").write_text("unsent")
-    system.install(as_next(package, tmp_path, broken=False))
+    system.install(as_next(package, tmp_path))
     assert version_in_force(system) == NEXT
     assert (system.root / "etc/vedette/sysinfo.json").exists()
     assert (system.root / "var/lib/vedette/outbox.db").read_text() == "unsent"
@@ -82,12 +96,12 @@ def test_an_upgrade_keeps_what_the_device_is_and_knows(package: Path, system: Sy
 def test_an_unhealthy_version_gives_way_to_the_previous_one(package: Path, system: System, tmp_path: Path):
     """The package system shows that the upgrade failed, the agent works on; the next version heals it."""
     system.install(package)
-    done = system.install(as_next(package, tmp_path, broken=True), check=False)
+    done = system.install(as_next(package, tmp_path, broken="at once"), check=False)
     assert done.returncode != 0
     assert "the previous version is in force again" in done.stderr
     assert version_in_force(system) == __version__
     assert "half-configured" in system.run("dpkg", "-s", "vedette").stdout
-    system.install(as_next(package, tmp_path, broken=False))
+    system.install(as_next(package, tmp_path))
     assert version_in_force(system) == NEXT
     assert "install ok installed" in system.run("dpkg", "-s", "vedette").stdout
 
@@ -96,7 +110,7 @@ def test_purge_leaves_nothing(package: Path, system: System, tmp_path: Path):
     """Not a file, not a user, after an upgrade, a rollback and use."""
     before = system.traces("vedette")
     system.install(package)
-    system.install(as_next(package, tmp_path, broken=True), check=False)
+    system.install(as_next(package, tmp_path, broken="at once"), check=False)
     (system.root / "etc/vedette/connection_string.txt").write_text("secret")
     system.run("dpkg", "--purge", "vedette")
     assert system.traces("vedette") == before == []
@@ -138,7 +152,8 @@ def test_the_unit_runs_confined_and_counts_in_the_kernel(
 ):
     """Under systemd: ready when it collects, without root, with six capabilities and a system call filter.
 
-    What runs on the machine reaches the hub; a broken upgrade leaves the service running as it was.
+    What runs on the machine reaches the hub; an upgrade that is broken, or dies soon,
+    leaves the service running as it was.
     """
     state, port = hub
     system.install(package)
@@ -163,8 +178,9 @@ def test_the_unit_runs_confined_and_counts_in_the_kernel(
         assert json.loads(answered.stdout) == [{"Hits": 1}]
 
         device.run("systemctl", "start", "vedette")
-        broken = as_next(package, tmp_path, broken=True)
-        shutil.copy(broken, system.root / "root")
-        assert device.run("dpkg", "-i", f"/root/{broken.name}").returncode != 0
-        device.until("systemctl is-active vedette", "active")
-        assert version_in_force(system) == __version__
+        for how in BROKEN:
+            broken = as_next(package, tmp_path, broken=how)
+            shutil.copy(broken, system.root / "root")
+            assert device.run("dpkg", "-i", f"/root/{broken.name}").returncode != 0
+            device.until("systemctl is-active vedette", "active")
+            assert version_in_force(system) == __version__
