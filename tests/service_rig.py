@@ -25,13 +25,15 @@ class ServiceRig:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.registry = rig.registry
-        application = service.build(lambda: "")
+        self.application = application = service.build(lambda: "")
         access = Access(rig.registry.policies, [HOST], rig.limits, rig.gateway.operations)
         application.include_router(iothub.router(rig.registry, access))
         application.include_router(downlink.router(rig.registry, rig.gateway, access))
         application.include_router(provisioning.router(rig.registry, HOST))
         application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
-        self.https = Https(application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key)
+        self.https = Https(
+            application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key, limits=rig.limits.http
+        )
         self.client: httpx.AsyncClient
 
     def connection_string(self, policy: str = "iothubowner") -> str:

@@ -150,7 +150,14 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     queries = Queries(Lake(state.lake, findings(pages.database)))
     application.mount(v1.PREFIX, v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0]))
     console.mount(application, pages)  # the last: whatever is below its path is its own
-    https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
+    https = Https(
+        application,
+        settings.bind,
+        settings.https_port,
+        certificate=pki.certificate,
+        key=pki.key,
+        limits=settings.limits.http,
+    )
     await https.start()
     yield gateway
     # Stop order: no new messages, then acknowledge what the lake takes, then who only reads it.
@@ -168,7 +175,14 @@ async def _watched(hub: _Hub, work: _Work) -> AsyncIterator[None]:
     application = service.build(lambda: work.fault, hub.role)
     application.include_router(metrics.router(None, None, *work))
     settings, pki = hub.settings, hub.pki
-    https = Https(application, settings.bind, settings.https_port, certificate=pki.certificate, key=pki.key)
+    https = Https(
+        application,
+        settings.bind,
+        settings.https_port,
+        certificate=pki.certificate,
+        key=pki.key,
+        limits=settings.limits.http,
+    )
     await https.start()
     yield
     await https.close()

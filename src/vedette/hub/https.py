@@ -7,9 +7,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
+
+from vedette.hub.guard import Guard, GuardedHttp
+from vedette.hub.limits import HttpLimits
 
 CLOSE_S = 3
 """How long open requests may take to finish when the hub stops."""
@@ -23,11 +27,24 @@ MAX_FRAMES = 8
 KEEP_ALIVE_S = 30
 """How long a client's idle connection stays open."""
 
+MAX_CONNECTIONS = 4_096
+"""Connections, and requests under way, of all clients together; beyond, the answer is 503."""
+
 
 class Https(uvicorn.Server):
     """An application on a port, without uvicorn's signal handlers: the hub has its own."""
 
-    def __init__(self, application: FastAPI, bind: str, port: int, *, certificate: str, key: str) -> None:
+    def __init__(
+        self,
+        application: FastAPI,
+        bind: str,
+        port: int,
+        *,
+        certificate: str,
+        key: str,
+        limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.guard = Guard(limits)
         super().__init__(
             uvicorn.Config(
                 application,
@@ -35,6 +52,8 @@ class Https(uvicorn.Server):
                 port=port,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
+                http=partial(GuardedHttp, self.guard),  # type: ignore[arg-type]  # makes one as its class would
+                limit_concurrency=MAX_CONNECTIONS,
                 ssl_version=ssl.PROTOCOL_TLS_SERVER,
                 timeout_graceful_shutdown=CLOSE_S,
                 timeout_keep_alive=KEEP_ALIVE_S,
@@ -61,8 +80,26 @@ class Https(uvicorn.Server):
         await self._serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn.Server."""
-        await super().startup(sockets)
+        """See uvicorn.Server. Beyond it: a deadline for the TLS handshake."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise RuntimeError("the application did not start; its error stands above")
+        server = await asyncio.get_running_loop().create_server(
+            partial(
+                GuardedHttp,
+                self.guard,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            ),
+            self.config.host,
+            self.config.port,
+            ssl=self.config.ssl,
+            ssl_handshake_timeout=self.guard.limits.handshake_seconds,
+            backlog=self.config.backlog,
+        )
+        self.servers = [server]
+        self.started = True
         self._listening.set()
 
     @property

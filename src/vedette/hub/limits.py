@@ -8,7 +8,25 @@ import msgspec
 
 Rate = Annotated[float, msgspec.Meta(ge=0.1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Quota = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds for one connection to the HTTPS port, and for one address.
+
+    handshake_seconds, head_seconds, body_seconds: for TLS, for a request's head, for its body. read_seconds:
+    how long a client may leave an answer unread. head_bytes, body_bytes: of a request; routes allow less.
+    connections_per_address: a browser opens six, a service some dozens. MQTT over WebSocket does not count.
+    """
+
+    handshake_seconds: Seconds = 10.0
+    head_seconds: Seconds = 10.0
+    body_seconds: Seconds = 60.0
+    read_seconds: Seconds = 60.0
+    head_bytes: Count = 32_768
+    body_bytes: Count = 16_777_216
+    connections_per_address: Count = 256
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     its modules; 0 for no limit. A unit is what the real service bills: 4 KB begun, of messages to the hub,
     twin requests and their answers, and pushed desired properties. Beyond, requests are answered with 403,
     and who sends messages is cut off and let in again on the next day.
+    http: see HttpLimits.
     """
 
     messages_per_second: Rate = 100.0
@@ -41,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_burst: Count = 1_000
     daily_units: Quota = 0
     daily_units_per_device: Quota = 0
+    http: HttpLimits = HttpLimits()
 
 
 class Bucket:
