@@ -130,14 +130,21 @@ class Rig:
         return Connect(**(fields | changed))
 
     async def client(
-        self, *shown: Pair, path: Path = Path(), tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+        self,
+        *shown: Pair,
+        path: Path = Path(),
+        tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        ciphers: str = "",
     ) -> Client:
         """A TLS connection on which nothing has been said.
 
         shown: certificates, the client's own first; `path` is where they may be written for that.
+        ciphers: suites of TLS 1.2, as OpenSSL names them.
         """
         context = ssl.create_default_context(cafile=pki().ca)
         context.minimum_version = context.maximum_version = tls
+        if ciphers:
+            context.set_ciphers(ciphers)
         if shown:
             file = path / "client.pem"
             file.write_bytes(b"".join(one.pem for one in shown) + shown[0].key_pem)

@@ -366,7 +366,7 @@ class ConnectedHardware(Snapshot, frozen=True, kw_only=True):
 @event_type(
     "HubOperation",
     category=Category.TRIGGERED,
-    identity=("operation", "outcome", "reason", "protocol", "remote_address", "identity"),
+    identity=("operation", "outcome", "reason", "protocol", "remote_address", "identity", "tls"),
 )
 class HubOperation(Payload, frozen=True, kw_only=True):
     """Something that was done with a device at the hub, or tried. Made by the hub; devices cannot send it.
@@ -386,6 +386,10 @@ class HubOperation(Payload, frozen=True, kw_only=True):
     remote_address: Annotated[str, doc("Where it came from; `*`: from more places than are told apart.")] = ""
     identity: Annotated[
         str, doc("The client id, as in `device/module`; of a refused connect, who it claimed to be.")
+    ] = ""
+    tls: Annotated[
+        str,
+        doc("Version and cipher suite of an accepted connect, as in `TLSv1.3 TLS_AES_256_GCM_SHA384`."),
     ] = ""
 
 

@@ -95,6 +95,11 @@ class Link(asyncio.Protocol):
         found: Sequence[x509.Certificate] = self._transport.get_extra_info("certificates", ())
         return found
 
+    @property
+    def tls(self) -> str:
+        """Version and cipher suite of the connection; empty where TLS ends elsewhere."""
+        return str(self._transport.get_extra_info("tls", ""))
+
     def stop(self, reason: str) -> None:
         """Hand out no more packets; what is sent still goes out. The first reason given stays."""
         self.reason = self.reason or reason

@@ -187,7 +187,12 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
         self._tcp.abort()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`certificates`: the client's own and those it sent with it; all else is TCP's."""
+        """`certificates`: the client's own and those it sent with it; `tls`: version and cipher suite.
+
+        All else is TCP's.
+        """
+        if name == "tls":
+            return f"{self._tls.get_protocol_version_name()} {self._tls.get_cipher_name() or ''}".strip()
         if name == "certificates":
             own = self._tls.get_peer_certificate(as_cryptography=True)
             # On this side OpenSSL's chain begins behind the peer's own.

@@ -363,6 +363,7 @@ class Gateway:
                 protocol="MQTT",
                 remote_address=link.address,
                 identity=link.client_id,
+                tls="" if reason else link.tls,
             ),
         )
 

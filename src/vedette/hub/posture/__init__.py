@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sqlalchemy.orm import Session
 
 from vedette.hub.detect.taxonomy import Observed
-from vedette.hub.posture import baseline, configuration, exposure, messages, snapshots
+from vedette.hub.posture import baseline, configuration, exposure, messages, snapshots, transport
 from vedette.hub.posture.assess import ACTIVE, RESOLVED, Assessment, record
 from vedette.hub.posture.recommendations import (
     FleetRecommendation,
@@ -53,6 +53,7 @@ class Posture:
             "ListeningPorts": exposure.ports,
             "FirewallConfiguration": exposure.firewall,
             "MessageStatistics": messages.counted,
+            "HubOperation": transport.cipher_suite,
             "SBoM": self._software.inventory,
             "SystemInformation": self._software.distribution,
         }
