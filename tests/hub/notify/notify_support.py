@@ -117,11 +117,11 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(pki: Pki) -> AsyncIterator[Receiver]:
+async def receiving(pki: Pki, host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
     """A receiver on a free port of loopback."""
     receiver = Receiver()
     context = server_context(pki.certificate, pki.key)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(receiver.serve, host, 0, ssl=context)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -53,8 +55,10 @@ async def deliver(route: Route, message: Message) -> None:
         raise Undelivered(f"no answer within {TIMEOUT_S:g} s") from None
     except ssl.SSLError as error:
         raise Undelivered(f"TLS: {getattr(error, 'verify_message', '') or error.reason}") from None
+    except socket.gaierror:
+        raise Undelivered("the name cannot be looked up") from None
     except OSError as error:
-        raise Undelivered(error.strerror or type(error).__name__) from None
+        raise Undelivered(os.strerror(error.errno) if error.errno else str(error)) from None
 
 
 class Notifier:

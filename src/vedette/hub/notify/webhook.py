@@ -31,7 +31,7 @@ _PHASES = {"timeout": {"connect": TIMEOUT_S, "read": TIMEOUT_S, "write": TIMEOUT
 
 
 async def send(route: Route, message: Message, now: float) -> None:
-    """Raises Undelivered."""
+    """Raises Undelivered, OSError."""
     target = route.target
     context = await asyncio.to_thread(tls_context, route.authority)
     backend = _Judging(allow_private=route.allow_private)
@@ -99,7 +99,7 @@ class _Judging(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """The first address of a name that answers. Raises Undelivered for one that is not public."""
+        """The first address of a name that answers. Raises Undelivered if one of them is not public."""
         error: Exception = httpcore.ConnectError("the name has no address")
         for address in await self._addresses(host, port):
             try:
@@ -109,10 +109,7 @@ class _Judging(httpcore.AnyIOBackend):
         raise error
 
     async def _addresses(self, host: str, port: int) -> list[str]:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise Undelivered(f"the name cannot be looked up: {error.strerror}") from None
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(place[0]) for *_, place in found]
         if not self._allow_private:
             for address in addresses:
