@@ -13,15 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vedette.agent.sources import Overrun, rtnetlink
-from vedette.agent.sources.rtnetlink import (
-    LinkWatch,
-    addresses,
-    attributes,
-    links,
-    messages,
-    parse_address,
-    parse_link,
-)
+from vedette.agent.sources.netlink import attributes, messages
+from vedette.agent.sources.rtnetlink import LinkWatch, addresses, links, parse_address, parse_link
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="interfaces are made by root")
 

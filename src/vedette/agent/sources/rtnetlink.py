@@ -1,9 +1,9 @@
 """Network interfaces and addresses as the kernel tells them over NETLINK_ROUTE (rtnetlink(7)).
 
-A small parser of the messages that the agent needs, and a socket that dumps and that is told of changes.
-Which interface matters to whom does not live here.
+A small parser of the messages that the agent needs, and a socket that is told of changes. Which interface
+matters to whom does not live here.
 
-Layouts: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h. Numbers are in the
+Layouts: linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h. Numbers are in the
 machine's byte order.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import os
 import socket
 import struct
 import sys
@@ -22,33 +21,20 @@ from typing import NamedTuple
 import msgspec
 
 from vedette.agent.sources import Overrun
-
-MAX_DATAGRAM = 65_536
-"""Bytes taken of one datagram. The kernel fills dumps in pieces of at most 32 KB; changes are smaller."""
-
-MAX_DATAGRAMS = 4_096
-"""Datagrams of one dump: 100,000 interfaces and more. A dump that does not end is a kernel fault."""
+from vedette.agent.sources.netlink import MAX_DATAGRAM, NLMSG_OVERRUN, attributes, dump, messages, open_socket
 
 RECEIVE_BUFFER = 262_144
 """Bytes of changes the kernel keeps for us: some 200 link messages. Beyond it ENOBUFS, and a new dump."""
 
-REPLY_TIMEOUT = 5.0
-"""Seconds until a dump must have come; the kernel answers in the same system call."""
-
 ARPHRD_ETHER = 1
 ARPHRD_LOOPBACK = 772
 
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHiII")  # family, device type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
 
-_NLM_F_REQUEST_DUMP = 0x1 | 0x300
-_NLMSG_ERROR, _NLMSG_DONE, _NLMSG_OVERRUN = 2, 3, 4
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTMGRP_LINK = 0x1
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_CARRIER = 1, 3, 5, 10, 18, 33
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID = 1, 2, 1
@@ -97,30 +83,6 @@ class LinkChange(NamedTuple):
 
     link: Link
     gone: bool
-
-
-def messages(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """(type, payload) of each whole message in a datagram; ends at the first that is malformed."""
-    view, start = memoryview(data), 0
-    while start + _HEADER.size <= len(view):
-        length, kind, _flags, _sequence, _port = _HEADER.unpack_from(view, start)
-        if not _HEADER.size <= length <= len(view) - start:
-            return
-        yield kind, view[start + _HEADER.size : start + length]
-        start += -(-length // 4) * 4
-
-
-def attributes(data: memoryview) -> dict[int, memoryview]:
-    """Attribute type → value; ends at the first that is malformed. Of two of a type the first counts."""
-    found: dict[int, memoryview] = {}
-    start = 0
-    while start + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        if not _ATTRIBUTE.size <= length <= len(data) - start:
-            break
-        found.setdefault(kind & _TYPE_MASK, data[start + _ATTRIBUTE.size : start + length])
-        start += -(-length // 4) * 4
-    return found
 
 
 def parse_link(payload: memoryview) -> Link | None:
@@ -179,7 +141,8 @@ class LinkWatch:
     """A socket that is told of every change of an interface."""
 
     def __init__(self) -> None:
-        self._socket = _route_socket(_RTMGRP_LINK)
+        self._socket = open_socket(socket.NETLINK_ROUTE, _RTMGRP_LINK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
@@ -207,37 +170,15 @@ class LinkWatch:
 
 def _link_changes(data: bytes) -> Iterator[LinkChange]:
     for kind, payload in messages(data):
-        if kind == _NLMSG_OVERRUN:
+        if kind == NLMSG_OVERRUN:
             raise Overrun
         if kind in (_RTM_NEWLINK, _RTM_DELLINK) and (link := parse_link(payload)):
             yield LinkChange(link, gone=kind == _RTM_DELLINK)
 
 
-def _route_socket(groups: int) -> socket.socket:
-    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-    try:
-        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        netlink.bind((0, groups))
-    except OSError:
-        netlink.close()
-        raise
-    return netlink
-
-
 def _dump(request: int) -> Iterator[tuple[int, memoryview]]:
-    with _route_socket(0) as netlink:
-        netlink.settimeout(REPLY_TIMEOUT)
-        netlink.send(_HEADER.pack(_HEADER.size + 16, request, _NLM_F_REQUEST_DUMP, 1, 0) + bytes(16))
-        for _ in range(MAX_DATAGRAMS):
-            data, (port, _groups) = netlink.recvfrom(MAX_DATAGRAM)
-            for kind, payload in messages(data) if port == 0 else ():
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else errno.EPROTO
-                    raise OSError(code, f"rtnetlink: {os.strerror(code)}")
-                yield kind, payload
-    raise OSError(errno.EPROTO, "rtnetlink: a dump did not end")
+    with open_socket(socket.NETLINK_ROUTE) as netlink:
+        yield from dump(netlink, request, bytes(16))
 
 
 def _text(value: memoryview | None) -> str:

@@ -1,4 +1,4 @@
-"""Sockets that wait for peers, from the kernel's sock_diag netlink family.
+"""Sockets from the kernel's sock_diag netlink family, and of them those that wait for peers.
 
 Facts: sock_diag(7), <linux/inet_diag.h>. One dump for each protocol and address family; needs no
 capability. The sockets of the agent's network namespace are seen, as in ss(8).
@@ -10,35 +10,38 @@ import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 from struct import Struct
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from vedette.agent.sources import Unavailable
-from vedette.agent.sources.rtnetlink import messages
+from vedette.agent.sources.netlink import dump, open_socket
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-NLM_F_REQUEST_DUMP = 0x1 | 0x300
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 
 TCP_CLOSE, TCP_LISTEN = 7, 10
 """<net/tcp_states.h>. A UDP socket that is connected to nobody is in the state CLOSE."""
 
-HEADER = Struct("=IHHII")
-REQUEST = Struct("=BBBxI48x")
+REQUEST = Struct("=BBBxI48x")  # family, protocol, extensions, states; of any address and port
 MESSAGE = Struct("=4B2H16s16sI8s5I")
-ERROR = Struct("=i")
-
-RECEIVE_BYTES = 65_536
-"""One datagram of a dump has at most 32 KB."""
-
-PATIENCE_S = 5.0
-"""A dump of thousands of sockets takes milliseconds; a kernel that does not answer is not waited for."""
 
 Protocol = Literal["TCP", "UDP"]
 STATES: dict[Protocol, int] = {"TCP": 1 << TCP_LISTEN, "UDP": 1 << TCP_CLOSE}
 NUMBERS: dict[Protocol, int] = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP}
+
+
+class Sock(NamedTuple):
+    """A socket as the kernel tells it (struct inet_diag_msg). extensions: the attributes behind it."""
+
+    address: str
+    port: int
+    peer_address: str
+    peer_port: int
+    cookie: bytes
+    user_id: int
+    inode: int
+    extensions: memoryview
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -53,42 +56,45 @@ class Listener(msgspec.Struct, frozen=True):
 
 def listeners() -> Iterator[Listener]:
     """Every listening TCP and unconnected, bound UDP socket. Raises Unavailable."""
+    for protocol, states in STATES.items():
+        for sock in socks(NUMBERS[protocol], states):
+            if sock.port:
+                yield Listener(protocol, sock.address, sock.port, sock.user_id, sock.inode)
+
+
+def socks(protocol: int, states: int, extensions: int = 0) -> Iterator[Sock]:
+    """Every IPv4 and IPv6 socket of a protocol that is in one of these states (bits). Raises Unavailable."""
     try:
-        channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
-    except OSError as error:
-        raise Unavailable(f"sock_diag netlink: {error.strerror}; the kernel needs CONFIG_INET_DIAG") from None
-    with channel:
-        channel.settimeout(PATIENCE_S)
-        for protocol in STATES:
+        with open_socket(NETLINK_SOCK_DIAG) as channel:
             for family in (socket.AF_INET, socket.AF_INET6):
-                yield from _dump(channel, family, protocol)
-
-
-def _dump(channel: socket.socket, family: int, protocol: Protocol) -> Iterator[Listener]:
-    request = REQUEST.pack(family, NUMBERS[protocol], 0, STATES[protocol])
-    header = HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0)
-    try:
-        channel.send(header + request)
-        while True:
-            for kind, body in messages(channel.recv(RECEIVE_BYTES)):
-                if kind == NLMSG_DONE:
-                    return
-                if kind == NLMSG_ERROR:
-                    raise OSError(-ERROR.unpack_from(body)[0], "dump refused")
-                if (found := _listener(protocol, body)) and found.port:
-                    yield found
+                request = REQUEST.pack(family, protocol, extensions, states)
+                for _kind, body in dump(channel, SOCK_DIAG_BY_FAMILY, request):
+                    if len(body) >= MESSAGE.size:
+                        yield _sock(family, body)
     except OSError as error:
-        reason = f"sock_diag netlink, {protocol}: {error.strerror or error}"
-        raise Unavailable(f"{reason}; the kernel needs CONFIG_INET_{protocol}_DIAG") from None
+        raise Unavailable(
+            f"sock_diag netlink: {error.strerror or error}",
+            remedy="run a kernel built with CONFIG_INET_DIAG, CONFIG_INET_TCP_DIAG and CONFIG_INET_UDP_DIAG",
+        ) from None
 
 
-def _listener(protocol: Protocol, body: memoryview) -> Listener | None:
-    """From a struct inet_diag_msg; ports and addresses are in network order, the rest is in the host's."""
-    if len(body) < MESSAGE.size:
-        return None
-    family, _state, _timer, _retrans, port, _peer_port, source, _peer, _interface, _cookie, *rest = (
+def _sock(family: int, body: memoryview) -> Sock:
+    """Ports and addresses are in network order, the rest is in the host's."""
+    _family, _state, _timer, _retrans, port, peer_port, source, peer, _interface, cookie, *rest = (
         MESSAGE.unpack_from(body)
     )
     _expires, _receive_queue, _send_queue, user_id, inode = rest
-    address = ip_address(source[:4] if family == socket.AF_INET else source)
-    return Listener(protocol, str(address), socket.ntohs(port), user_id, inode)
+    return Sock(
+        _text(family, source),
+        socket.ntohs(port),
+        _text(family, peer),
+        socket.ntohs(peer_port),
+        cookie,
+        user_id,
+        inode,
+        body[MESSAGE.size :],
+    )
+
+
+def _text(family: int, raw: bytes) -> str:
+    return str(ip_address(raw[:4] if family == socket.AF_INET else raw))

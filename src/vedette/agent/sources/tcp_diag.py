@@ -5,36 +5,22 @@ Facts: sock_diag(7), <linux/inet_diag.h>, <linux/tcp.h>. Listening sockets are i
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
+from itertools import islice
 from struct import Struct
 
 import msgspec
 
 from vedette.agent.losses import Loss
-from vedette.agent.sources import Unavailable
 from vedette.agent.sources.flow import TCP, UDP, Finished, Flow, Identity, Owner
-from vedette.agent.sources.rtnetlink import Link, attributes, messages
-from vedette.agent.sources.sock_diag import (
-    ERROR,
-    HEADER,
-    MESSAGE,
-    NETLINK_SOCK_DIAG,
-    NLM_F_REQUEST_DUMP,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    PATIENCE_S,
-    RECEIVE_BYTES,
-    SOCK_DIAG_BY_FAMILY,
-    TCP_LISTEN,
-)
+from vedette.agent.sources.netlink import attributes
+from vedette.agent.sources.rtnetlink import Link
+from vedette.agent.sources.sock_diag import TCP_LISTEN, Sock, socks
 
 CONNECTIONS_MAX = 65_536
-"""Sockets taken from one dump: what a busy gateway has at most. The rest is not looked at."""
+"""Sockets of a protocol taken from one dump: what a busy gateway has at most. The rest is not looked at."""
 
-_REQUEST = Struct("=BBBxI48x")
 _ALL_BUT_LISTENERS = 0xFFF & ~(1 << TCP_LISTEN)
 _INFO = 2  # INET_DIAG_INFO; its bit in the request is one lower
 _TCP_INFO = Struct("=120xQQII")  # bytes acknowledged, bytes received, segments out, segments in
@@ -59,61 +45,18 @@ class Connection(msgspec.Struct, frozen=True):
 
 def connections(protocols: tuple[int, ...] = (TCP, UDP)) -> Iterator[Connection]:
     """Every connected socket of this network namespace. Raises Unavailable."""
-    try:
-        channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
-    except OSError as error:
-        raise Unavailable(
-            f"sock_diag netlink: {error.strerror}", remedy="run a kernel built with CONFIG_INET_DIAG"
-        ) from None
-    with channel:
-        channel.settimeout(PATIENCE_S)
-        for protocol in protocols:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                yield from _dump(channel, family, protocol)
+    for protocol in protocols:
+        connected = (s for s in socks(protocol, _ALL_BUT_LISTENERS, 1 << _INFO - 1) if s.peer_port)
+        for sock in islice(connected, CONNECTIONS_MAX):
+            yield _connection(protocol, sock)
 
 
-def _dump(channel: socket.socket, family: int, protocol: int) -> Iterator[Connection]:
-    request = _REQUEST.pack(family, protocol, 1 << _INFO - 1, _ALL_BUT_LISTENERS)
-    header = HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0)
-    found = 0
-    try:
-        channel.send(header + request)
-        while True:
-            for kind, body in messages(channel.recv(RECEIVE_BYTES)):
-                if kind == NLMSG_DONE:
-                    return
-                if kind == NLMSG_ERROR:
-                    raise OSError(-ERROR.unpack_from(body)[0], "dump refused")
-                if found < CONNECTIONS_MAX and (connection := _connection(protocol, body)):
-                    found += 1
-                    yield connection
-    except OSError as error:
-        raise Unavailable(
-            f"sock_diag netlink: {error.strerror or error}",
-            remedy="run a kernel built with CONFIG_INET_TCP_DIAG and CONFIG_INET_UDP_DIAG",
-        ) from None
-
-
-def _connection(protocol: int, body: memoryview) -> Connection | None:
-    """From a struct inet_diag_msg and its attributes; None if it is connected to nobody."""
-    if len(body) < MESSAGE.size:
-        return None
-    family, _state, _timer, _retrans, port, peer_port, local, remote, _device, cookie, *rest = (
-        MESSAGE.unpack_from(body)
-    )
-    _expires, _receive_queue, _send_queue, uid, inode = rest
-    if not peer_port:
-        return None
-    identity = Identity(
-        socket.ntohs(port), socket.ntohs(peer_port), protocol, _text(family, local), _text(family, remote)
-    )
-    info = attributes(body[MESSAGE.size :]).get(_INFO, memoryview(b""))
+def _connection(protocol: int, sock: Sock) -> Connection:
+    local, remote = (text.removeprefix(_IPV4_MAPPED) for text in (sock.address, sock.peer_address))
+    identity = Identity(sock.port, sock.peer_port, protocol, local, remote)
+    info = attributes(sock.extensions).get(_INFO, memoryview(b""))
     acked, received, out, into = _TCP_INFO.unpack_from(info) if len(info) >= _TCP_INFO.size else (0, 0, 0, 0)
-    return Connection(identity, cookie, uid, inode, received, acked, into, out)
-
-
-def _text(family: int, raw: bytes) -> str:
-    return str(ip_address(raw[:4] if family == socket.AF_INET else raw)).removeprefix(_IPV4_MAPPED)
+    return Connection(identity, sock.cookie, sock.user_id, sock.inode, received, acked, into, out)
 
 
 class TcpDiag:
