@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,7 @@ def test_days_beyond_retention_are_dropped(tmp_path: Path):
 async def test_dead_letters_have_a_retention_of_their_own(tmp_path: Path):
     """They go after two weeks however long events are kept."""
     async with intake(tmp_path) as hub:
+        await hub.submit(message("ls", received=NOON - 86_400))
         for age in (0, 14, 15):
             await hub.submit(Inbound(Identity("d1"), {"$.mid": str(age)}, b"21", NOON - age * 86_400))
     Maintenance(tmp_path, retention_days=3650).turn(NOW)
@@ -183,7 +185,7 @@ def test_a_removal_that_an_append_overtook_is_tried_again(tmp_path: Path, monkey
         return table
 
     monkeypatch.setattr(events, "_open", then_appended)
-    events.turn(NOW + DAY)
+    events.merge(TODAY + DAY)
     assert (upkeep.state.conflicts, upkeep.state.merges) == (2, 1)
     assert sum(stored(tmp_path).values()) == len(stored(tmp_path)) == 5
 
@@ -194,6 +196,7 @@ async def test_ingestion_goes_on_while_the_lake_is_maintained(
     """Merging and expiring without pause neither stops nor fails a commit, and every row is there once."""
     monkeypatch.setattr(maintain, "FAN_IN", 4)
     fill(tmp_path, 3, received=NOON - 365 * 86_400, prefix="old ")
+    fill(tmp_path, 1, received=time.time() - 86_400, prefix="yesterday ")
     upkeep = Maintenance(tmp_path, retention_days=90, period=0.01)
     async with intake(tmp_path) as hub:
         await upkeep.start()
@@ -206,7 +209,8 @@ async def test_ingestion_goes_on_while_the_lake_is_maintained(
     assert upkeep.state.failing == ""
     assert upkeep.state.merges > 0
     assert upkeep.state.expired_files == 3
-    assert stored(tmp_path) == Counter(f"{round_}-{number}/0" for round_ in range(20) for number in range(5))
+    new = (f"{round_}-{number}/0" for round_ in range(20) for number in range(5))
+    assert stored(tmp_path) == Counter(["yesterday 0/0", *new])
     assert live_files(tmp_path) < 20
 
 
@@ -244,3 +248,74 @@ def test_an_empty_lake_needs_nothing(tmp_path: Path):
     upkeep = Maintenance(tmp_path, retention_days=1)
     upkeep.turn(datetime.combine(date(2030, 1, 1), datetime.min.time(), UTC), sweep=True)
     assert (upkeep.state.merges, upkeep.state.expired_files) == (0, 0)
+
+
+class Claimed:
+    """A lease that a test gives and takes."""
+
+    def __init__(self, token: int) -> None:
+        self.token, self.held = token, True
+
+    def claim(self) -> bool:
+        return self.held
+
+    def release(self) -> None:
+        self.held = False
+
+
+def test_only_the_holder_of_the_lease_maintains(tmp_path: Path):
+    """The others stand by, and take over where it stopped."""
+    fill(tmp_path, 3)
+    lease = Claimed(1)
+    lease.held = False
+    upkeep = Maintenance(tmp_path, retention_days=90, lease=lease)
+    upkeep.turn(NOW + DAY)
+    assert (upkeep.state.holder, upkeep.state.merges) == (False, 0)
+    lease.held = True
+    upkeep.turn(NOW + DAY)
+    assert (upkeep.state.holder, upkeep.state.merges) == (True, 1)
+
+
+def test_a_holder_that_lost_the_lease_unnoticed_cannot_commit(tmp_path: Path):
+    """The log has seen a higher token; the files that it would replace are live, and stay as they are."""
+    slow, fast = (Maintenance(tmp_path, retention_days=90, lease=Claimed(token)) for token in (1, 2))
+    fill(tmp_path, 4)
+    fast.turn(NOW + DAY)
+    fill(tmp_path, 2, prefix="later ")
+    slow.turn(NOW + DAY)
+    assert (slow.state.overtaken, slow.state.merges, live_files(tmp_path)) == (1, 0, 3)
+    fast.turn(NOW + DAY)
+    assert (fast.state.merges, live_files(tmp_path)) == (2, 1)
+    assert len(stored(tmp_path)) == 6
+
+
+def test_tables_may_be_kept_for_days_of_their_own(tmp_path: Path):
+    """One default, and what is said of a table by name."""
+    upkeep = Maintenance(tmp_path, retention_days=30, retention={"dead_letters": 60})
+    assert [table._days for table in upkeep._upkeep] == [30, 60]
+
+
+def test_a_clock_that_leaps_ahead_removes_nothing(tmp_path: Path):
+    """Not the data, and not files that are about to be committed; set right, retention goes on."""
+    fill(tmp_path, 2, received=NOON - 86_400, prefix="yesterday ")
+    fill(tmp_path, 2)
+    [orphan, *_] = data_files(tmp_path)
+    orphan = orphan.with_name("part-about-to-be-committed.parquet")
+    orphan.write_bytes(b"PAR1")
+    upkeep = Maintenance(tmp_path, retention_days=30)
+    upkeep.turn(NOW)
+    before = stored(tmp_path)
+    for leap in (400 * DAY, 401 * DAY, -400 * DAY, 0 * DAY):
+        upkeep.turn(NOW + leap, sweep=True)
+        assert stored(tmp_path) == before
+        assert orphan.exists()
+    assert "leapt" in upkeep.state.held
+
+
+def test_a_hub_that_starts_with_a_clock_far_ahead_removes_nothing(tmp_path: Path):
+    """Though it takes events under the wrong day already."""
+    fill(tmp_path, 2)
+    fill(tmp_path, 2, received=NOON + 400 * 86_400, prefix="wrong ")
+    upkeep = Maintenance(tmp_path, retention_days=30)
+    upkeep.turn(NOW + 400 * DAY)
+    assert (upkeep.state.expired_files, len(stored(tmp_path))) == (0, 4)

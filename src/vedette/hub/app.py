@@ -41,6 +41,9 @@ from vedette.hub.tls import Pki, ensure_pki
 
 log = logging.getLogger(__name__)
 
+MAINTENANCE = "maintenance"
+"""The lease of whoever maintains the lake."""
+
 
 class _Hub(NamedTuple):
     """What both halves need."""
@@ -108,9 +111,13 @@ async def _working(hub: _Hub) -> AsyncIterator[_Work]:
     """Maintenance, detection, notifications: each by whichever worker holds its lease."""
     for table in TABLES:
         await asyncio.to_thread(open_table, hub.state.lake, table)  # perhaps no gateway has made them yet
-    work = _Work(
-        Maintenance(hub.state.lake, retention_days=hub.settings.retention_days), open_detection(hub.state)
+    maintenance = Maintenance(
+        hub.state.lake,
+        retention_days=hub.settings.retention_days,
+        retention=hub.settings.retention,
+        lease=hub.registry.lease(MAINTENANCE),
     )
+    work = _Work(maintenance, open_detection(hub.state))
     notifier = Notifier(lambda: Database(hub.state.registry_url))
     await work.maintenance.start()
     await work.detection.start()
@@ -148,7 +155,8 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     application.include_router(metrics.router(gateway, intake, *(work or ())))
     pages = console.open_backend(state, settings, registry)
     queries = Queries(Lake(state.lake, findings(pages.database)))
-    application.mount(v1.PREFIX, v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0]))
+    api = v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0])
+    application.mount(v1.PREFIX, api)
     console.mount(application, pages)  # the last: whatever is below its path is its own
     https = Https(
         application,

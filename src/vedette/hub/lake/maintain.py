@@ -5,8 +5,9 @@ rewritten as often as there are tiers and not at every turn. Compaction writes i
 time, and syncs it before the log names it: `optimize.compact` of delta-rs commits first, and a power failure
 in between would lose acknowledged rows.
 
-All of it runs beside ingestion, in one thread. Where two hubs maintain one lake, the slower one gives up
-what it was about to replace.
+All of it runs beside ingestion, in one thread, by one process of those on a registry: who holds the lease.
+One that lost it without noticing does no harm: what it commits carries the token of its lease, and a log
+that has seen a higher one, or no longer has the files to be replaced, refuses it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from vedette.hub.lake.errors import reason
+from vedette.hub.lake.horizon import Horizon
 from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import (
     ATTEMPTS,
@@ -33,6 +36,7 @@ from vedette.hub.lake.tables import (
     TABLES,
     DataFile,
     Table,
+    TableName,
     arrow_schema,
     live,
     opened,
@@ -60,7 +64,14 @@ PERIOD_S = 10.0
 """Pause between two looks. At ten commits a second 100 files gather in it."""
 
 SWEEP_PERIOD_S = 600.0
-"""Pause between two removals of files that no query can still be reading. It lists every directory."""
+"""Pause between two removals of files that no query can still be reading."""
+
+ORPHAN_HOURS = 24
+"""Age at which a file that no log entry names is removed. It may be one that is about to be committed, by a
+host whose clock is another; what a crash left behind can wait."""
+
+FENCE = "vedette-maintenance"
+"""Under this name the log keeps the highest token with which maintenance has committed."""
 
 DEAD_LETTER_DAYS = 14
 """Dead letters are for finding a fault, not for keeping."""
@@ -70,7 +81,8 @@ class Maintained(msgspec.Struct):
     """What maintenance did so far.
 
     conflicts: commits tried again because an append was faster. overtaken: work given up because another
-    hub's maintenance was. failing: why the latest turn failed, empty when it did not.
+    hub's maintenance was. holder: this process has the lease. held: why nothing is removed for its age.
+    failing: why the latest turn failed. Both are empty while all is well.
     """
 
     merges: int = 0
@@ -79,6 +91,8 @@ class Maintained(msgspec.Struct):
     swept_files: int = 0
     conflicts: int = 0
     overtaken: int = 0
+    holder: bool = False
+    held: str = ""
     failing: str = ""
 
 
@@ -110,26 +124,67 @@ def _bounded(files: list[DataFile]) -> list[list[DataFile]]:
     return [merge for merge in merges if len(merge) > 1]
 
 
+class Claim(Protocol):
+    """A lease on the maintenance of a lake; see `registry.lease`."""
+
+    token: int
+
+    def claim(self) -> bool:
+        """Take or renew it; False while another process holds it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+class Unshared:
+    """The lease of a lake that one process uses."""
+
+    token = 0
+
+    def claim(self) -> bool:
+        """See Claim."""
+        return True
+
+    def release(self) -> None:
+        """See Claim."""
+
+
 class _Upkeep:
     """Maintenance of one table. For one thread."""
 
-    def __init__(self, lake: Where, table: Table, days: int, state: Maintained) -> None:
+    def __init__(self, lake: Where, table: Table, days: int, state: Maintained, lease: Claim) -> None:
         self._files = table.files(lake)
         self._table = table
         self._days = days
         self._state = state
+        self._lease = lease
 
-    def turn(self, now: datetime) -> None:
-        """Drop days that are too old, merge small files."""
-        self._expire(now.date() - timedelta(days=self._days))
-        for files in plan(live(self._open()), now.date()):
+    def days_before(self, today: date) -> list[date]:
+        """Past days that have data."""
+        return [date.fromisoformat(file.day) for file in live(self._open()) if file.day < today.isoformat()]
+
+    def expire(self, today: date) -> None:
+        """Drop days that are too old."""
+        first_kept = today - timedelta(days=self._days)
+        old = [file for file in live(self._open()) if file.day < first_kept.isoformat()]
+        if old and self._replace(old, [], data_change=True):
+            self._state.expired_files += len(old)
+            log.info("%s: %d files from before %s expired", self._table.name, len(old), first_kept)
+
+    def merge(self, today: date) -> None:
+        """Merge small files, as long as the lease holds."""
+        for files in plan(live(self._open()), today):
+            if not self._lease.claim():
+                return
             self._merge(files)
 
-    def sweep(self) -> None:
-        """Remove replaced files, files that no log names, and log entries behind a checkpoint."""
+    def sweep(self, *, orphans: bool) -> None:
+        """Remove replaced files, log entries behind a checkpoint, and files that no log entry names."""
         table = self._open()
         before = table.version()
-        swept = table.vacuum(dry_run=False, full=True)
+        swept = table.vacuum(dry_run=False)
+        if orphans:
+            swept += table.vacuum(retention_hours=ORPHAN_HOURS, dry_run=False, full=True)
         table.update_incremental()
         table.cleanup_metadata()
         self._files.sync_log(before + 1, table.version())
@@ -137,12 +192,6 @@ class _Upkeep:
 
     def _open(self) -> DeltaTable:
         return opened(self._files)
-
-    def _expire(self, first_kept: date) -> None:
-        old = [file for file in live(self._open()) if file.day < first_kept.isoformat()]
-        if old and self._replace(old, [], data_change=True):
-            self._state.expired_files += len(old)
-            log.info("%s: %d files from before %s expired", self._table.name, len(old), first_kept)
 
     def _merge(self, files: list[DataFile]) -> None:
         merged = self._sorted_copy(files)
@@ -187,9 +236,10 @@ class _Upkeep:
         """Commit removals and additions together and sync the log; False if another hub was faster.
 
         delta-rs lets a file be removed twice, and both merges of it stand: rows would be doubled. So the
-        commit is made only on a log in which all files are live, and not rebased onto a newer one.
+        commit is made only on a log in which all files are live and no later holder of the lease has written,
+        and not rebased onto a newer one.
         """
-        from deltalake import CommitProperties
+        from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import RemoveAction
 
@@ -199,9 +249,11 @@ class _Upkeep:
         removals: list[AddAction | RemoveAction] = [
             RemoveAction(file.name, data_change, now, partition_values={PARTITION: file.day}) for file in old
         ]
+        fence = Transaction(FENCE, self._lease.token)
         for attempt in range(1, ATTEMPTS + 1):
             table = self._open()
-            if not set(old) <= set(live(table)):
+            fenced = (table.transaction_version(FENCE) or 0) > self._lease.token
+            if fenced or not set(old) <= set(live(table)):
                 self._state.overtaken += 1
                 return False
             try:
@@ -210,7 +262,7 @@ class _Upkeep:
                     "append",
                     arrow_schema(self._table),
                     PARTITION,
-                    commit_properties=CommitProperties(max_commit_retries=0),
+                    commit_properties=CommitProperties(app_transactions=[fence], max_commit_retries=0),
                     post_commithook_properties=HOOKS,
                 )
             except CommitFailedError:
@@ -226,15 +278,26 @@ class _Upkeep:
 
 
 class Maintenance:
-    """Keeps the lake in a directory small. One thread, `lake-maintenance`; `start` after the intake's.
+    """Keeps a lake small. One thread, `lake-maintenance`; `start` once the tables are there.
 
-    retention_days: age at which raw events are removed, by day of receipt.
+    retention_days: age at which rows are removed, by day of receipt; retention: the same for tables by name.
     """
 
-    def __init__(self, lake: Where, *, retention_days: int, period: float = PERIOD_S) -> None:
+    def __init__(
+        self,
+        lake: Where,
+        *,
+        retention_days: int,
+        retention: Mapping[TableName, int] | None = None,
+        lease: Claim | None = None,
+        period: float = PERIOD_S,
+    ) -> None:
         self.state = Maintained()
-        days = {RAW_EVENTS: retention_days, DEAD_LETTERS: min(retention_days, DEAD_LETTER_DAYS)}
-        self._upkeep = [_Upkeep(lake, table, days[table], self.state) for table in TABLES]
+        self._lease = lease or Unshared()
+        days = {RAW_EVENTS.name: retention_days, DEAD_LETTERS.name: min(retention_days, DEAD_LETTER_DAYS)}
+        days.update(retention or {})
+        self._upkeep = [_Upkeep(lake, table, days[table.name], self.state, self._lease) for table in TABLES]
+        self._horizon = Horizon()
         self._period = period
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake-maintenance")
@@ -251,25 +314,39 @@ class Maintenance:
         self._thread.shutdown()
 
     def turn(self, now: datetime, *, sweep: bool = False) -> None:
-        """Look after every table once. Raises what the disk raises."""
+        """Look after every table once, if nobody else does. Raises what disk and registry raise."""
+        self.state.holder = self._lease.claim()
+        if not self.state.holder:
+            return
+        today = now.date()
+        past = [day for upkeep in self._upkeep for day in upkeep.days_before(today)]
+        believed = self._horizon.look(now, max(past, default=None))
+        self.state.held = "" if believed else "the clock has leapt ahead: nothing is removed for a day"
         for upkeep in self._upkeep:
-            upkeep.turn(now)
+            if believed:
+                upkeep.expire(today)
+            upkeep.merge(today)
             if sweep:
-                upkeep.sweep()
+                upkeep.sweep(orphans=believed)
 
     def _run(self) -> None:
         swept = time.monotonic() - SWEEP_PERIOD_S
         while not self._stop.wait(self._period):
             due = time.monotonic() - swept >= SWEEP_PERIOD_S
-            try:
-                self.turn(datetime.now(UTC), sweep=due)
-            except Exception as error:  # noqa: BLE001 - a full disk must not end maintenance, which frees it
-                if not self.state.failing:
-                    log.error("maintenance of the lake fails: %s", reason(error))
-                self.state.failing = reason(error)
-                continue
-            if self.state.failing:
-                log.info("maintenance of the lake succeeds again")
-            self.state.failing = ""
-            if due:
+            if self._tried(partial(self.turn, datetime.now(UTC), sweep=due)) and due:
                 swept = time.monotonic()
+        self._tried(self._lease.release)
+
+    def _tried(self, step: Callable[[], None]) -> bool:
+        """Whether a step succeeds; what fails is said once. A full disk must not end what frees it."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever disk, network and registry raise
+            if not self.state.failing:
+                log.error("maintenance of the lake fails: %s", reason(error))
+            self.state.failing = reason(error)
+            return False
+        if self.state.failing:
+            log.info("maintenance of the lake succeeds again")
+        self.state.failing = ""
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from vedette.hub.lake.storage import Storage, Where, at
 
@@ -88,10 +88,13 @@ class DeadLetter(NamedTuple):
     EventDate: date
 
 
+TableName: TypeAlias = Literal["raw_events", "dead_letters"]
+
+
 class Table(NamedTuple):
     """A table: its directory below the lake's and its row type, which is sorted by device, then time."""
 
-    name: str
+    name: TableName
     row: type[RawEvent] | type[DeadLetter]
 
     @property

@@ -97,7 +97,7 @@ class Lease:
         return self.held
 
     def check(self, session: Session) -> None:
-        """Raise Superseded if another process has taken over. If not, none does until the transaction ends."""
+        """Raise Superseded if another process has taken over; none can before the transaction ends."""
         row = session.get(LeaseRow, self.name, with_for_update=True)
         if row is None or (row.holder, row.token) != (self.holder, self.token):
             self.held = False

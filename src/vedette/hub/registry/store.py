@@ -23,6 +23,7 @@ from vedette.hub.registry.enrollments import Enrollment, Enrollments, Registrati
 from vedette.hub.registry.feed import ChangeFeed
 from vedette.hub.registry.fleet import Fleet, TwinChange
 from vedette.hub.registry.hubs import Hubs
+from vedette.hub.registry.lease import Lease
 from vedette.hub.registry.messages import Messages
 from vedette.hub.registry.policies import Policies
 from vedette.hub.registry.profiles import Draft
@@ -92,6 +93,10 @@ class Registry:
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
         self.usage = Usages(self._read, self._shared)
+
+    def lease(self, name: str) -> Lease:
+        """A claim to work that one process on this registry does at a time."""
+        return Lease(name, self._read, self._write)
 
     def close(self) -> None:
         """Close every connection to the database."""
