@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
 
 from vedette.hub.detect.engine import Detection, Worker
 from vedette.hub.detect.rulebook import Rulebook
 from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database
+from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture import Posture
+from vedette.hub.posture.trend import Trend
 from vedette.hub.settings import HubState
 
 log = logging.getLogger(__name__)
@@ -28,7 +33,13 @@ def open_detection(state: HubState) -> Detection:
                 _tell(new)
             return new
 
-        return Worker(state.lake, database, rules, posture=Posture(), changed=changed)
+        posture, trend = Posture(), Trend()
+
+        def assess(session: Session, events: Sequence[Observed], now: float) -> None:
+            posture(session, events, now)
+            trend(session, events, now)
+
+        return Worker(state.lake, database, rules, posture=assess, changed=changed)
 
     return Detection(worker)
 

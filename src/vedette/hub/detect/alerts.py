@@ -318,6 +318,13 @@ class Alerts:
         with self._database.read.begin() as session:
             return dict(session.execute(rows).tuples().all())
 
+    def raised(self, since: float, limit: int = 20_000) -> Sequence[tuple[float, str]]:
+        """When the newest alerts since a time (Unix seconds) were made, and their severities."""
+        rows = select(AlertRow.created, AlertRow.severity).where(AlertRow.created >= since)
+        with self._database.read.begin() as session:
+            found = session.execute(rows.order_by(AlertRow.created.desc()).limit(limit))
+            return [(created, severity) for created, severity in found]
+
     def by_rule(self) -> Mapping[str, int]:
         """How many alerts there are of each rule, by its id."""
         rows = select(AlertRow.rule_id, func.count()).group_by(AlertRow.rule_id)
