@@ -14,6 +14,7 @@ from lake_support import SECURITY, body
 
 from vedette.hub.api import v1
 from vedette.hub.api.v1_events import Queries
+from vedette.hub.detect.schema import Database
 from vedette.hub.intake import Inbound, Intake
 from vedette.hub.lake import Lake
 from vedette.hub.registry import Registry
@@ -26,11 +27,13 @@ class Rig:
 
     def __init__(self, path: Path, intake: Intake) -> None:
         self.intake = intake
-        self.registry = Registry(f"sqlite:///{path / 'registry.db'}")
+        url = f"sqlite:///{path / 'registry.db'}"
+        self.registry, self.database = Registry(url), Database(url)
         self.queries = Queries(Lake(path / "lake"))
         self.tokens = {role: self.registry.tokens.add(role.name.lower(), role)[1] for role in Role}
         self.app = FastAPI()
-        self.app.mount(v1.PREFIX, v1.build(self.registry, self.queries, intake.tail, "hub.example"))
+        api = v1.build(self.registry, self.database, self.queries, intake.tail, "hub.example")
+        self.app.mount(v1.PREFIX, api)
 
     async def ask(
         self, method: str, path: str, role: Role | None = Role.ADMIN, **request: object
@@ -61,3 +64,4 @@ async def running(path: Path) -> AsyncIterator[Rig]:
         await intake.close()
         rig.queries.close()
         rig.registry.close()
+        rig.database.close()

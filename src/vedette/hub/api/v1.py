@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from vedette import __version__
-from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_twins
+from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_notify, v1_twins
 from vedette.hub.api.forms import Problem
 from vedette.hub.api.v1_events import Queries
+from vedette.hub.detect.schema import Database
 from vedette.hub.lake import QueryError
 from vedette.hub.registry import AlreadyExists, Outdated, Registry, RegistryError, TwinError, UnknownIdentity
 from vedette.hub.registry import query as twin_query
@@ -53,7 +54,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build(registry: Registry, queries: Queries, tail: Tail, host: str) -> FastAPI:
+def build(registry: Registry, database: Database, queries: Queries, tail: Tail, host: str) -> FastAPI:
     """The application. host: stands in the connection strings of new devices."""
     app = FastAPI(
         title="Vedette hub",
@@ -70,6 +71,7 @@ def build(registry: Registry, queries: Queries, tail: Tail, host: str) -> FastAP
     app.include_router(v1_devices.router(registry, host))
     app.include_router(v1_twins.router(registry))
     app.include_router(v1_events.router(registry.tokens, queries, tail))
+    app.include_router(v1_notify.router(registry.tokens, database))
     for error, code in _STATUSES.items():
         app.add_exception_handler(error, _refusal(code))
     app.add_middleware(BoundedBody)
