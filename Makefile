@@ -45,11 +45,15 @@ format: $(VENV)/.lint ## format the code
 
 .PHONY: bench
 bench: $(VENV)/.dev ## run the benchmarks (minutes; root for the kernel ones)
-	for bench in $(filter-out %/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
+	for bench in $(filter-out %/soak.py %/fleet.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
 
 .PHONY: soak
 soak: $(VENV)/.dev ## run hub and agent under mixed load for SOAK_MINUTES, then compare (root)
 	$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES)
+
+.PHONY: fleet
+fleet: $(VENV)/.dev ## run gateways, worker, PostgreSQL, object store, load balancer and devices until Ctrl-C (ARGS="--kill …")
+	$(BIN)/python benchmarks/fleet.py $(ARGS)
 
 .PHONY: bpf
 bpf: ## rebuild the eBPF objects (needs clang, llvm and libbpf-dev)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+
 from postgres import USER, cluster, connect, programs
 
 
@@ -41,3 +43,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'registry.db'}"
     made: str = request.getfixturevalue("new_database")()
     return made
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def keyed_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same with its key file, as a hub's parts are given it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.db'}"
+    made: str = request.getfixturevalue("new_database")()
+    return f"{made}?key_file={quote(str(tmp_path / 'registry.key'), safe='')}"
