@@ -1,9 +1,12 @@
 """Recommendations come and go with their cause."""
 
+import msgspec
 import pytest
 from detect_support import NOW, Rig, message
 
+from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.findings import findings
+from vedette.hub.intake import Inbound
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Posture, Recommendations, fleet_score
 from vedette.hub.registry import Registry
@@ -14,7 +17,7 @@ from vedette.wire.events import (
     ListeningPort,
     ListeningPorts,
 )
-from vedette.wire.iothub import Identity
+from vedette.wire.iothub import CLASSIC_MODULE, Identity
 
 
 def check(number: str, result: str, severity: str = "Important") -> Baseline:
@@ -149,12 +152,13 @@ async def test_a_key_that_two_devices_share_is_found_and_never_shown(rig: Rig, k
         registry.add(Identity(device), keys=(key, own.replace("b3", device * 2)))
     registry.add(Identity("c"))
     await rig.send(message(check("5.2.10", "PASS")))
-    rig.judge(worker=rig.worker(posture=Posture()))
+    worker = rig.worker(posture=Posture())
+    rig.judge(worker=worker)
     found = {one.device_id: one.data["Devices"] for one in known.list(name="IoT_SharedCredentials")}
     assert found == {"a": ["b"], "b": ["a"]}
     assert key not in str(known.list())
     registry.remove(Identity("b"))
-    rig.judge(NOW + 3700, rig.worker(posture=Posture()))
+    rig.judge(NOW + 3700, worker)
     registry.close()
     assert {o.device_id: o.state for o in known.list(name="IoT_SharedCredentials")}["a"] == "Resolved"
 
@@ -194,3 +198,69 @@ async def test_the_score_weighs_and_the_fleet_view_counts(rig: Rig, known: Recom
     assert [(one.name, one.devices, one.since) for one in known.fleet()] == [
         ("IoT_CISBenchmarks_5.2.10", 2, NOW)
     ]
+
+
+def sent(hour: int, *, long: bool, device: str = "d1") -> Inbound:
+    """An hour's message, above a metered unit or below."""
+    scan = msgspec.structs.replace(check("5.2.10", "PASS"), baseline_check_error="x" * 4096 * long)
+    return message(scan, at=NOW + 3600 * hour, device=device)
+
+
+async def test_small_messages_are_told_after_a_day_of_them(rig: Rig, known: Recommendations):
+    """A tenth is enough, larger ones resolve it; a device of less than a day is not judged."""
+    worker = rig.worker(posture=Posture())
+    first = [sent(hour, long=hour % 8 > 0) for hour in range(25)]
+    await rig.send(*first, sent(24, long=False, device="d2"))
+    rig.judge(NOW + 24 * 3600, worker)
+    [one] = known.list(name="IoT_SmallMessages")
+    assert (one.device_id, one.state, one.data) == ("d1", "Active", {"Messages": 24, "Under4KB": 3})
+    await rig.send(*(sent(hour, long=True) for hour in range(25, 49)))
+    rig.judge(NOW + 48 * 3600, worker)
+    [one] = known.list(name="IoT_SmallMessages")
+    assert (one.device_id, one.state) == ("d1", "Resolved")
+
+
+async def test_the_classic_agent_counts_its_small_messages_itself(rig: Rig, known: Recommendations):
+    """Its own number is believed."""
+    worker, states = Posture(), []
+    for minute, small in enumerate(("1", "0")):
+        details = {"MessagesSent": "10", "MessagesUnder4KB": small}
+        at = NOW + 60 * minute
+        event = Observed(f"e{minute}", "d1", CLASSIC_MODULE, "MessageStatistics", details, at, at, at, 1, "m")
+        with rig.database.write.begin() as session:
+            worker(session, [event], at)
+        states += [one.state for one in known.list()]
+    assert states == ["Active", "Resolved"]
+
+
+CLASSIC_OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
+
+
+async def test_a_twin_that_is_mended_resolves(rig: Rig, known: Recommendations):
+    """Of both dialects: what the device refused, and what blinded it."""
+    registry = Registry(rig.url)
+    micro, classic = Identity("d1", "agent"), Identity("d2", CLASSIC_MODULE)
+    for identity in (Identity("d1"), micro, Identity("d2"), classic):
+        registry.add(identity)
+    names = ["IoT_TwinConfigurationConflict", "IoT_TwinConfigurationNotOptimal"]
+    states = []
+    for hour, good in enumerate((False, True)):
+        registry.patch_desired(micro, {"Login_Disabled": not good})
+        registry.patch_reported(micro, {"latest_state": "success" if good else "failed"})
+        priority = {"value": "High" if good else "Off"}
+        size = {"value": 204800 if good else 1}
+        wanted = {"eventPriorityProcessCreate": priority, "maxMessageSizeInBytes": size}
+        in_force = {"eventPriorityProcessCreate": priority, "maxMessageSizeInBytes": {"value": 204800}}
+        registry.patch_desired(classic, {CLASSIC_OBJECT: wanted})
+        registry.patch_reported(classic, {CLASSIC_OBJECT: in_force})
+        with rig.database.write.begin() as session:
+            Posture()(session, [], NOW + 3600 * hour)
+        states.append({(one.device_id, one.name): one.state for one in known.list()})
+        evidence = {one.name: one.data for one in known.list(device="d2")}
+    registry.close()
+    everything = [(device, name) for device in ("d1", "d2") for name in names]
+    assert states == [dict.fromkeys(everything, "Active"), dict.fromkeys(everything, "Resolved")]
+    assert evidence == {
+        names[0]: {"Fields": ["maxMessageSizeInBytes"]},
+        names[1]: {"Disabled": ["ProcessCreate"]},
+    }

@@ -195,8 +195,10 @@ def _observed(table: pa.Table) -> Iterator[Observed]:
             micros = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
             columns[name] = [(value or 0) / 1e6 for value in micros.to_pylist()]
         else:
-            columns[name] = column.to_pylist()
+            nothing = "" if pa.types.is_string(column.type) else 0
+            columns[name] = column.fill_null(nothing).to_pylist()
     for row in zip(*columns.values(), strict=True):
         identifier, device, module, name, details, first, end, received, hits, message = row
         decoded = msgspec.json.decode(details)
-        yield Observed(identifier, device, module, name, decoded, first, end, received, hits, message)
+        size = len(details)
+        yield Observed(identifier, device, module, name, decoded, first, end, received, hits, message, size)

@@ -250,6 +250,16 @@ def upsert_newer(session: Session, table: type[Base], rows: Sequence[Mapping[str
     )
 
 
+def upsert_sums(
+    session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], sums: Sequence[str]
+) -> None:
+    """Insert rows, or add the columns `sums` to those of the rows that are there."""
+    if rows:
+        insert, known = _insert(session)(table), table.__table__.c
+        added = {name: known[name] + insert.excluded[name] for name in sums}
+        session.execute(insert.on_conflict_do_update(index_elements=_keys(table), set_=added), list(rows))
+
+
 def _keys(table: type[Base]) -> list[str]:
     return [column.name for column in table.__table__.primary_key]
 

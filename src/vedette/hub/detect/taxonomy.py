@@ -27,6 +27,7 @@ class Observed(NamedTuple):
 
     id: unique to the event, the same if it is stored twice. details: EventDetails.
     first: first observation; end: end of the aggregation window. message: the message that brought it.
+    size: characters of the details as they are stored; 0 where that is not known.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Observed(NamedTuple):
     received: float
     hits: int
     message: str
+    size: int = 0
 
 
 class Unsupported(ValueError):

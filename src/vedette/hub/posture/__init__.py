@@ -65,9 +65,11 @@ class Posture:
             assess = self._by_event.get(event.name)
             if assess is not None:
                 found += assess(session, event, now)
+        messages.count(session, events)
         if now - self._looked >= REGISTRY_PERIOD_S:
             self._looked = now
             found += configuration.credentials_and_twins(session, now)
+            found += messages.of_a_day(session, now)
             snapshots.forget(session, now)
         found += self._software.assess(session, now)
         record(session, found, now)

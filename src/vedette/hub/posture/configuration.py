@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from vedette.hub.posture.assess import LISTED, Assessment, Weakness
 from vedette.hub.registry.schema import IdentityRow, TwinRow
+from vedette.wire.classic import OBJECT, Level
 
 SHARED_CREDENTIALS = Weakness(
     "IoT_SharedCredentials",
@@ -36,6 +37,9 @@ TWIN_NOT_OPTIMAL = Weakness(
 
 NEEDED_COLLECTORS = ("Process", "NetworkActivity", "Login", "Baseline")
 """Collectors without which TWIN_NOT_OPTIMAL fails."""
+
+NEEDED_EVENTS = ("ProcessCreate", "ConnectionCreate", "Login", "OSBaseline")
+"""The same, as the classic agent calls them."""
 
 
 def credentials_and_twins(session: Session, now: float) -> Iterator[Assessment]:
@@ -66,10 +70,18 @@ def _credentials(session: Session, now: float) -> Iterator[Assessment]:
 def _twin(
     device: str, module: str, desired: Mapping[str, Any], reported: Mapping[str, Any], now: float
 ) -> Iterator[Assessment]:
-    if "latest_state" not in reported:
+    """What the micro agent says of its twin; the classic one only reports the settings that are in force."""
+    if "latest_state" in reported:
+        refused = reported["latest_state"] == "failed"
+        wrong = reported.get("latest_invalid_fields") or []
+        off = [name for name in NEEDED_COLLECTORS if desired.get(f"{name}_Disabled") is True]
+    elif isinstance(in_force := reported.get(OBJECT), dict):
+        wanted = desired.get(OBJECT)
+        wanted = wanted if isinstance(wanted, dict) else {}
+        wrong = sorted(key for key, value in wanted.items() if in_force.get(key) != value)
+        refused = bool(wrong)
+        off = [name for name in NEEDED_EVENTS if in_force.get(f"eventPriority{name}") == {"value": Level.OFF}]
+    else:
         return
-    wrong = reported.get("latest_invalid_fields") or []
-    passed = reported["latest_state"] != "failed"
-    yield Assessment(TWIN_CONFLICT, device, module, passed, now, {"Fields": wrong})
-    off = [name for name in NEEDED_COLLECTORS if desired.get(f"{name}_Disabled") is True]
+    yield Assessment(TWIN_CONFLICT, device, module, not refused, now, {"Fields": wrong})
     yield Assessment(TWIN_NOT_OPTIMAL, device, module, not off, now, {"Disabled": off})

@@ -1,16 +1,32 @@
-"""Messages that are smaller than what is billed for them."""
+"""Messages that are smaller than what is billed for them.
+
+The classic agent counts its messages itself. Those of others are counted here, by the hour of receipt, with
+the size of the details of their events: the body of a message has those and little more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from sqlalchemy.orm import Session
+from sqlalchemy import case, delete, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from vedette.hub.detect.schema import upsert_sums
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.assess import Assessment, Weakness
+from vedette.hub.registry.schema import Base
+from vedette.wire.events import BY_HUB
+from vedette.wire.iothub import CLASSIC_MODULE
 
 SMALL_SHARE = 0.10
 """Share of a device's messages below one metered unit from which they are worth a recommendation."""
+
+UNIT_BYTES = 4096
+"""What one metered unit carries, on all but the free tier."""
+
+HOURS = 24
+"""Hours that are looked at, and for which a device must have been known; twice as many are kept."""
 
 SMALL_MESSAGES = Weakness(
     "IoT_SmallMessages",
@@ -21,6 +37,18 @@ SMALL_MESSAGES = Weakness(
 )
 
 
+class MessageSizesRow(Base):
+    """Messages of an identity in an hour (Unix time / 3600), and how many of them were below a unit."""
+
+    __tablename__ = "message_sizes"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    module_id: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[int] = mapped_column(primary_key=True)
+    messages: Mapped[int]
+    small: Mapped[int]
+
+
 def counted(session: Session, event: Observed, now: float) -> Iterator[Assessment]:
     """The classic agent counts its small messages itself."""
     try:
@@ -29,6 +57,39 @@ def counted(session: Session, event: Observed, now: float) -> Iterator[Assessmen
     except ValueError:
         return
     if sent:
-        data = {"Messages": sent, "Under4KB": small}
-        passed = small < sent * SMALL_SHARE
-        yield Assessment(SMALL_MESSAGES, event.device, event.module, passed, event.first, data)
+        yield _assessment(event.device, event.module, sent, small, event.first)
+
+
+def count(session: Session, events: Sequence[Observed]) -> None:
+    """Count the messages that brought these events. A message's events are in one batch."""
+    sizes: Counter[tuple[str, str, int, str]] = Counter()
+    for event in events:
+        if event.module != CLASSIC_MODULE and event.name not in BY_HUB:
+            sizes[event.device, event.module, int(event.received // 3600), event.message] += event.size
+    messages = Counter(key[:3] for key in sizes)
+    small = Counter(key[:3] for key, size in sizes.items() if size < UNIT_BYTES)
+    rows = [
+        {"device_id": device, "module_id": module, "hour": hour, "messages": number, "small": small[key]}
+        for key, number in messages.items()
+        for device, module, hour in (key,)
+    ]
+    upsert_sums(session, MessageSizesRow, rows, ("messages", "small"))
+
+
+def of_a_day(session: Session, now: float) -> Iterator[Assessment]:
+    """Assess the identities that are known for a day by what they sent since, and forget what is older."""
+    since, row = int(now // 3600) - HOURS, MessageSizesRow
+    sent, small = (
+        func.sum(case((row.hour > since, column), else_=0)) for column in (row.messages, row.small)
+    )
+    sums = select(row.device_id, row.module_id, sent, small).group_by(row.device_id, row.module_id)
+    for device, module, messages, below in session.execute(
+        sums.having(func.min(row.hour) <= since, sent > 0)
+    ):
+        yield _assessment(device, module, int(messages), int(below), now)
+    session.execute(delete(row).where(row.hour < since - HOURS))
+
+
+def _assessment(device: str, module: str, sent: int, small: int, at: float) -> Assessment:
+    data = {"Messages": sent, "Under4KB": small}
+    return Assessment(SMALL_MESSAGES, device, module, small < sent * SMALL_SHARE, at, data)
