@@ -21,6 +21,7 @@ from vedette.hub.registry import Registry
 from vedette.hub.registry.history import History
 from vedette.hub.registry.shelf import Shelf
 from vedette.hub.registry.users import Role, User, Users
+from vedette.hub.settings import HubState
 
 _T = TypeVar("_T")
 
@@ -32,6 +33,7 @@ class Forbidden(Exception):
 class Backend(msgspec.Struct, frozen=True):
     """Everything that a page may ask. hosts: names by which devices call the hub."""
 
+    state: HubState
     database: Database
     registry: Registry
     lake: Lake

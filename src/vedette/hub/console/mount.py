@@ -55,6 +55,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
     lake = Lake(state.lake, findings(database))
     watch(database.write)  # changes of users, too, stand in the audit log
     return Backend(
+        state=state,
         database=database,
         registry=registry,
         lake=lake,

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from fastapi import Request
 from nicegui import ui
 
-from vedette.hub.console import parts
-from vedette.hub.console.backend import Backend, call
+from vedette.hub.console import health, parts
+from vedette.hub.console.backend import Backend
+from vedette.hub.console.overview_query import ALERT_DAYS, DAY_S, SCORE_HOURS, WINDOWS, View, look
 from vedette.hub.console.parts import Column, at, count
 from vedette.hub.console.questions import Row
-from vedette.hub.console.roll import Totals
-from vedette.hub.detect.alerts import Status
-
-WINDOWS = {"1h": ("1 hour", 1, 60), "24h": ("24 hours", 24, 900), "7d": ("7 days", 168, 7_200)}
-"""Window → its name, its hours, and the seconds that one bar of the chart stands for."""
-
-OPEN_ALERTS = 1_000
-"""Open alerts that are looked at for the picture; more than that is "1,000" in it."""
-
-SEVERITIES = ("High", "Medium", "Low", "Informational")
-
-
-class View(msgspec.Struct, frozen=True):
-    """What the page shows at a moment."""
-
-    hours: int
-    totals: Totals
-    types: Sequence[Row]
-    messages: Row
-    timeline: Sequence[Row]
-    checks: Row
-    failing: Sequence[Row]
-    losses: Sequence[Row]
-    alerts: Mapping[str, int]
+from vedette.hub.posture.trend import Score
 
 
 def routes(backend: Backend) -> None:
@@ -62,67 +39,7 @@ def routes(backend: Backend) -> None:
         parts.live(refresh)
 
 
-async def look(backend: Backend, window: str) -> View:
-    """Ask everything that the page shows. Raises QueryError."""
-    _, hours, seconds = WINDOWS[window]
-    since = _SINCE.format(hours=hours)
-    totals, alerts = await asyncio.gather(
-        call(backend.roll.totals),
-        call(lambda: backend.alerts.list(status=(Status.ACTIVE, Status.IN_PROGRESS), limit=OPEN_ALERTS)),
-    )
-    types, messages, timeline, checks, failing, losses = await asyncio.gather(
-        *map(
-            backend.questions.ask,
-            (
-                _TYPES.format(since=since),
-                _MESSAGES.format(since=since),
-                _TIMELINE.format(since=since, seconds=seconds),
-                f"{LATEST_SCAN} {_CHECKS}",
-                f"{LATEST_SCAN} {_FAILING}",
-                _LOSSES.format(since=since),
-            ),
-        )
-    )
-    severities = [alert.severity for alert in alerts]
-    by_severity = {severity: severities.count(severity) for severity in SEVERITIES}
-    return View(hours, totals, types, messages[0], timeline, checks[0], failing, losses, by_severity)
-
-
-_SINCE = """EventDate >= (now() - INTERVAL {hours} HOUR)::DATE
-AND TimeGenerated > now()::TIMESTAMP - INTERVAL {hours} HOUR"""
-
-_TYPES = """SELECT RawEventName AS Type, count(*) AS Events, sum(HitCount) AS Hits
-FROM raw_events WHERE {since} GROUP BY ALL ORDER BY Hits DESC"""
-
-_MESSAGES = """SELECT count(DISTINCT (DeviceId, ModuleId, MessageId)) AS Messages, count(*) AS Events,
-sum(HitCount) AS Hits FROM raw_events WHERE {since}"""
-
-_TIMELINE = """SELECT time_bucket(INTERVAL {seconds} SECOND, TimeGenerated) AS Moment, RawEventName AS Series,
-count(*) AS Value FROM raw_events WHERE {since} GROUP BY ALL ORDER BY Moment"""
-
-LATEST_SCAN = """WITH scans AS (SELECT DeviceId, max(TimeStamp) AS TimeStamp FROM Baseline
-WHERE TimeGenerated > now()::TIMESTAMP - INTERVAL 30 DAY GROUP BY 1),
-results AS (SELECT b.* FROM Baseline b JOIN scans USING (DeviceId, TimeStamp))"""
-"""The latest scan of every device: its events have one time."""
-
-_CHECKS = """SELECT count(*) FILTER (BaselineCheckResult = 'PASS') AS Passed,
-count(*) FILTER (BaselineCheckResult = 'FAIL') AS Failed, count(DISTINCT DeviceId) AS Devices FROM results"""
-
-_FAILING = """SELECT any_value(BaselineCheckId) AS CheckId, any_value(BaselineCheckSeverity) AS Severity,
-any_value(BaselineCheckGroup) AS "Group", any_value(BaselineCheckDescription) AS Description,
-count(DISTINCT DeviceId) AS Devices FROM results WHERE BaselineCheckResult = 'FAIL'
-GROUP BY regexp_extract(BaselineCheckId, '[^-]*$')
-ORDER BY Devices DESC, list_position(['Critical', 'Important', 'Warning', 'Informational'], Severity), CheckId
-LIMIT 8"""
-
-_LOSSES = """WITH outcomes AS (SELECT DeviceId, Name, unnest(from_json(Events,
-'[{{"Description": "VARCHAR", "HitCount": "BIGINT", "Events": "BIGINT"}}]')) AS o
-FROM Statistics WHERE {since})
-SELECT Name, o.Description AS Reason, sum(o.HitCount) AS Hits, count(DISTINCT DeviceId) AS Devices
-FROM outcomes WHERE o.Description <> 'sent' GROUP BY ALL ORDER BY Hits DESC LIMIT 8""".replace(
-    "FROM Statistics WHERE {since}",
-    "FROM (SELECT *, TimeGenerated::DATE AS EventDate FROM Statistics) WHERE {since}",
-)
+_COLOURS = {"High": "#cf4a41", "Medium": "#d98e2b", "Low": "#4f7fd9", "Informational": "#7d8b99"}
 
 
 class _Overview:
@@ -135,10 +52,16 @@ class _Overview:
                 "What counting saves", "Identical observations travel as one event with a hit count."
             ):
                 self._funnel = parts.block("")
-            with parts.panel("Alerts by severity", "Open alerts."):
+            with parts.panel("Alerts by severity", f"Open now; and raised in the last {ALERT_DAYS} days."):
                 self._alerts = parts.block("")
+                self._raised = parts.time_chart(view.raised, ALERT_DAYS * 24, height=120, colors=_COLOURS)
         with parts.panel("Events by type over time", "As the hub received them."):
             self._chart = parts.time_chart(view.timeline, view.hours)
+        with parts.block("cols two"):
+            with parts.panel("Secure score", "What passes in percent of all that was assessed, by weight."):
+                self._score = parts.time_chart(_score_points(view), SCORE_HOURS, bars=False, height=150)
+            with parts.panel("This hub"):
+                self._signs = parts.block("")
         with parts.block("cols two"):
             with parts.panel("Failing checks", "Security baseline: the latest scan of every device."):
                 self._failing = parts.block("")
@@ -151,9 +74,14 @@ class _Overview:
 
     def show(self, view: View) -> None:
         """Show another moment."""
-        self._chart.options.clear()
-        self._chart.options.update(parts.time_options(view.timeline, view.hours))
-        self._chart.update()
+        for chart, options in (
+            (self._chart, parts.time_options(view.timeline, view.hours)),
+            (self._raised, parts.time_options(view.raised, ALERT_DAYS * 24, colors=_COLOURS)),
+            (self._score, parts.time_options(_score_points(view), SCORE_HOURS, bars=False)),
+        ):
+            chart.options.clear()
+            chart.options.update(options)
+            chart.update()
         self._fill(view)
 
     def _fill(self, view: View) -> None:
@@ -164,10 +92,28 @@ class _Overview:
             (self._failing, _failing),
             (self._types, _types),
             (self._losses, _losses),
+            (self._signs, lambda view: health.show(view.signs)),
         ):
             element.clear()
             with element:
                 fill(view)
+
+
+def _score_points(view: View) -> Sequence[Row]:
+    return [
+        {"Moment": datetime.fromtimestamp(one.at, UTC), "Series": "score", "Value": one.score}
+        for one in view.scores
+    ]
+
+
+def _score(scores: Sequence[Score]) -> tuple[str, str]:
+    """The score now, and how it has changed since the first that is known of the last day."""
+    if not scores:
+        return "n/a", "nothing assessed yet"
+    latest = scores[-1]
+    before = next(one for one in scores if one.at >= latest.at - DAY_S)
+    change = latest.score - before.score
+    return f"{latest.score:.0f}", f"{change:+.1f} in a day" if change else f"{count(latest.devices)} devices"
 
 
 def _tiles(view: View) -> None:
@@ -183,6 +129,7 @@ def _tiles(view: View) -> None:
     )
     high = view.alerts["High"]
     parts.tile("Open alerts", count(sum(view.alerts.values())), f"{count(high)} high", at("/alerts"))
+    parts.tile("Secure score", *_score(view.scores), at("/recommendations"))
     note = f"{count(checks['Failed'])} checks failed"
     parts.tile("Baseline passed", passed, note, at("/recommendations"))
     parts.tile(
@@ -210,6 +157,12 @@ def _funnel(view: View) -> None:
         f"{hits / events:.1f} observations an event, {events / max(messages, 1):.1f} events a message:"
         f" {hits / max(messages, 1):,.0f} observations for every message sent.",
         "saying",
+    )
+    units, uncounted = (int(view.messages[name] or 0) for name in ("Units", "UnitsUncounted"))
+    parts.text(
+        f"About {count(units)} metered units of 4 KB; without counting, as densely packed,"
+        f" {count(uncounted)}: {100 * (1 - units / max(uncounted, 1)):.1f} % saved.",
+        "dim",
     )
 
 

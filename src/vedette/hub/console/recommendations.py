@@ -8,7 +8,7 @@ from nicegui import ui
 
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
-from vedette.hub.console.overview import LATEST_SCAN
+from vedette.hub.console.overview_query import LATEST_SCAN
 from vedette.hub.console.parts import SEVERITY_TONE, Column, at, count
 from vedette.hub.console.questions import containing, quoted
 

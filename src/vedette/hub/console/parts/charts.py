@@ -17,15 +17,29 @@ PALETTE = ("#0f9d8f", "#4f7fd9", "#d98e2b", "#8f6fd1", "#c9557b", "#5f9e4a", "#7
 
 
 def time_chart(
-    points: Sequence[Mapping[str, Any]], hours: float, *, bars: bool = True, height: int = 200
+    points: Sequence[Mapping[str, Any]],
+    hours: float,
+    *,
+    bars: bool = True,
+    height: int = 200,
+    colors: Mapping[str, str] | None = None,
 ) -> ui.echart:
     """Values over the last hours. points: rows with Moment (datetime), Series and Value."""
-    options = time_options(points, hours, bars=bars)
+    options = time_options(points, hours, bars=bars, colors=colors)
     return ui.echart(options).style(f"height: {height}px; width: 100%")
 
 
-def time_options(points: Sequence[Mapping[str, Any]], hours: float, *, bars: bool = True) -> dict[str, Any]:
-    """ECharts options for values over time, stacked where they are bars, the greatest below."""
+def time_options(
+    points: Sequence[Mapping[str, Any]],
+    hours: float,
+    *,
+    bars: bool = True,
+    colors: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """ECharts options for values over time, stacked where they are bars, the greatest below.
+
+    colors: of series by name, where the palette's order will not do.
+    """
     series: dict[str, dict[str, Any]] = {}
     for point in sorted(points, key=lambda p: p["Moment"]):
         at = point["Moment"].replace(tzinfo=UTC).isoformat()
@@ -56,5 +70,13 @@ def time_options(points: Sequence[Mapping[str, Any]], hours: float, *, bars: boo
             **times,
         },
         "yAxis": {"type": "value", "axisLabel": labels, "splitLine": faint},
-        "series": [{"name": name, "data": list(values.items()), **shape} for name, values in drawn],
+        "series": [
+            {
+                "name": name,
+                "data": list(values.items()),
+                **shape,
+                **({"color": colors[name]} if colors and name in colors else {}),
+            }
+            for name, values in drawn
+        ],
     }
