@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HTTPS_PORT = 443
 """The port that a host name alone means."""
 
+_UNSAID = dict.fromkeys(("host", "retention_days", "retention", "registry", "lake", "lake_option"))
+"""Options of `init` that `vedette up` does not have."""
+
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 """See `vedette.hub.registry.policies`, which a device does not carry."""
 
@@ -38,7 +41,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "make a hub's state: settings, private authority, certificate, registry",
         "Repeating it changes the settings named and keeps the rest. Another host name renews the"
         " certificate, not the authority.",
-        "  vedette hub init --host hub.example.org --host 192.0.2.10",
+        "  vedette hub init --host hub.example.org --host 192.0.2.10\n"
+        "  vedette hub init --lake s3://events/fleet --lake-option aws_region=eu-west-1",
     )
     init.add_argument(
         "--host",
@@ -48,7 +52,28 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " (repeatable; default: localhost and 127.0.0.1)",
     )
     add_listening(init)
-    init.add_argument("--retention-days", type=int, metavar="N", help="days that raw events are kept")
+    init.add_argument(
+        "--lake",
+        metavar="URL",
+        help="keep events in an object store: s3://bucket/prefix, az://container/prefix or gs://bucket/prefix,"
+        " or in another directory (default: in the state directory); needs the extra [objects]",
+    )
+    init.add_argument(
+        "--lake-option",
+        action="append",
+        type=pair,
+        metavar="KEY=VALUE",
+        help="what the object store's client is told, as aws_region=eu-west-1 (repeatable; keys are better"
+        " kept in the environment: AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY, …)",
+    )
+    init.add_argument("--retention-days", type=int, metavar="N", help="days that rows of the lake are kept")
+    init.add_argument(
+        "--retention",
+        action="append",
+        type=pair,
+        metavar="TABLE=DAYS",
+        help="the same for one table: raw_events or dead_letters (repeatable)",
+    )
     init.add_argument(
         "--registry",
         metavar="URL",
@@ -105,6 +130,14 @@ def add_listening(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--https-port", type=int, metavar="PORT", help="HTTPS (default: 8443)")
 
 
+def pair(text: str) -> tuple[str, str]:
+    """KEY=VALUE as an argument. Raises ArgumentTypeError."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{key!r} lacks =VALUE")
+    return key, value
+
+
 def state_of(options: argparse.Namespace) -> HubState:
     """The hub state directory that was asked for."""
     from vedette.hub.settings import HubState, default_state
@@ -143,19 +176,25 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
         settings = state.load()
     else:
         settings = HubSettings(host_names=("localhost", "127.0.0.1", "::1"))
+    options = argparse.Namespace(**_UNSAID | vars(options))
     given = {
-        "host_names": tuple(options.host) if getattr(options, "host", None) else None,
+        "host_names": tuple(options.host) if options.host else None,
         "bind": options.bind,
         "mqtt_port": options.mqtt_port,
         "https_port": options.https_port,
-        "retention_days": getattr(options, "retention_days", None),
-        "registry": getattr(options, "registry", None),
+        "retention_days": options.retention_days,
+        "registry": options.registry,
+        "lake": options.lake,
+        "lake_options": dict(options.lake_option) if options.lake_option else None,
+        "retention": dict(options.retention) if options.retention else None,
     }
     wanted = msgspec.to_builtins(settings) | {key: value for key, value in given.items() if value is not None}
     try:
-        settings = msgspec.convert(wanted, HubSettings)
+        settings = msgspec.convert(wanted, HubSettings, strict=False)
     except msgspec.ValidationError as error:
         raise HubError(str(error)) from None
+    if options.lake or options.lake_option:
+        _try_lake(state, settings)
     state.save(settings)
     ensure_pki(state.pki, settings.host_names)
     try:
@@ -163,6 +202,22 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
     except RegistryError as error:
         raise HubError(str(error)) from None
     return settings
+
+
+def _try_lake(state: HubState, settings: HubSettings) -> None:
+    """Make the lake's tables, which shows that it can be reached and written. Raises HubError."""
+    from deltalake.exceptions import DeltaError
+
+    from vedette.hub.lake.errors import reason
+    from vedette.hub.lake.tables import TABLES, open_table
+    from vedette.hub.settings import HubError
+
+    lake = state.lake_of(settings)
+    try:
+        for table in TABLES:
+            open_table(lake, table)
+    except (OSError, DeltaError) as error:
+        raise HubError(f"lake: {lake.uri} cannot be used: {reason(error)}") from None
 
 
 def introduce_console(state: HubState, settings: HubSettings) -> None:
@@ -188,6 +243,8 @@ def _init(options: argparse.Namespace) -> int:
     except HubError as error:
         raise UsageError(str(error)) from None
     shown = {"state": str(state.root), **msgspec.to_builtins(settings), "ca": str(state.pki / "ca.pem")}
+    shown["lake"] = state.lake.uri
+    shown["lake_options"] = sorted(settings.lake_options)  # their values may be secrets
     shown["registry"] = "elsewhere" if settings.registry else "here"  # its URL may hold a password
     if options.json:
         print_json(shown)

@@ -75,14 +75,14 @@ class HubState(msgspec.Struct, frozen=True):
     @property
     def lake(self) -> Storage:
         """Events: where the settings say, else in a directory here. Raises HubError."""
+        return self.lake_of(self.load() if self.settings_file.exists() else HubSettings(host_names=()))
+
+    def lake_of(self, settings: HubSettings) -> Storage:
+        """Where these settings put the lake. Raises HubError."""
         from vedette.hub.lake.storage import StorageRefused, locate
 
-        url, options = "", dict[str, str]()
-        if self.settings_file.exists():
-            settings = self.load()
-            url, options = settings.lake, settings.lake_options
         try:
-            return locate(url, options, self.root)
+            return locate(settings.lake, settings.lake_options, self.root)
         except StorageRefused as error:
             raise HubError(str(error)) from None
 
