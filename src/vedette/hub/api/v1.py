@@ -15,11 +15,12 @@ from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from vedette import __version__
-from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_notify, v1_twins
+from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_intel, v1_notify, v1_twins
 from vedette.hub.api.forms import Problem
 from vedette.hub.api.v1_events import Queries
 from vedette.hub.detect.schema import Database
 from vedette.hub.lake import QueryError
+from vedette.hub.notify import target
 from vedette.hub.registry import AlreadyExists, Outdated, Registry, RegistryError, TwinError, UnknownIdentity
 from vedette.hub.registry import query as twin_query
 from vedette.hub.tail import Tail
@@ -37,6 +38,8 @@ _STATUSES: dict[type[Exception], int] = {
     Outdated: status.HTTP_412_PRECONDITION_FAILED,
     RegistryError: status.HTTP_409_CONFLICT,
     TwinError: status.HTTP_400_BAD_REQUEST,
+    target.Unknown: status.HTTP_404_NOT_FOUND,
+    target.Taken: status.HTTP_409_CONFLICT,
     QueryError: status.HTTP_400_BAD_REQUEST,
     twin_query.QueryError: status.HTTP_400_BAD_REQUEST,
     ValueError: status.HTTP_400_BAD_REQUEST,
@@ -71,6 +74,7 @@ def build(registry: Registry, database: Database, queries: Queries, tail: Tail, 
     app.include_router(v1_devices.router(registry, host))
     app.include_router(v1_twins.router(registry))
     app.include_router(v1_events.router(registry.tokens, queries, tail))
+    app.include_router(v1_intel.router(registry.tokens, database))
     app.include_router(v1_notify.router(registry.tokens, database))
     for error, code in _STATUSES.items():
         app.add_exception_handler(error, _refusal(code))

@@ -187,7 +187,7 @@ def _shown(route: Route) -> dict[str, Any]:
         "to": route.target.shown,
         "enabled": route.enabled,
         "form": route.form,
-        "wanted": WantedForm.model_validate(msgspec.to_builtins(route.wanted)),
+        "wanted": WantedForm.model_validate(msgspec.to_builtins(route.wanted), strict=False),
         "window": route.window,
         "allow_private": route.allow_private,
         "created": moment(route.created),

@@ -23,7 +23,7 @@ from vedette.hub.formats import Notable
 from vedette.hub.notify.message import SHOWN, Item, Message, compose
 from vedette.hub.notify.routes import SEVERITIES, Route, route_of
 from vedette.hub.notify.schema import NotifyDeliveryRow, NotifyItemRow, NotifyRouteRow
-from vedette.hub.notify.target import NotifyError
+from vedette.hub.notify.target import Unknown
 from vedette.hub.posture.recommendations import recommendation_of
 
 PACKED = 10_000
@@ -140,7 +140,7 @@ class Deliveries:
     def again(self, identifier: str = "", route: str = "") -> int:
         """Send dead messages again: one, by the beginning of its id, or all of a route; how many.
 
-        Raises NotifyError if there is none.
+        Raises Unknown if there is none.
         """
         dead = select(NotifyDeliveryRow).where(NotifyDeliveryRow.state == State.DEAD)
         if identifier:
@@ -151,7 +151,7 @@ class Deliveries:
             rows = session.scalars(dead).all()
             if not rows or (identifier and len(rows) > 1):
                 what = "several dead messages begin so" if rows else "no such dead message"
-                raise NotifyError(f"{identifier or route}: {what}")
+                raise Unknown(f"{identifier or route}: {what}")
             for row in rows:
                 row.state, row.attempts, row.due, row.finished = State.PENDING, 0, 0.0, None
             return len(rows)

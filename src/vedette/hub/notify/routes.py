@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.notify.schema import NotifyDeliveryRow, NotifyItemRow, NotifyRouteRow
-from vedette.hub.notify.target import NotifyError, Target, parse
+from vedette.hub.notify.target import NotifyError, Taken, Target, Unknown, parse
 from vedette.hub.registry.query import QueryError
 from vedette.hub.registry.shelf import selecting
 
@@ -182,7 +182,7 @@ class Routes:
         kept = msgspec.structs.replace(checked(route), created=time.time(), dropped=0)
         with self._write.begin() as session:
             if session.get(NotifyRouteRow, kept.name):
-                raise NotifyError(f"name: there is a route {kept.name} already")
+                raise Taken(f"name: there is a route {kept.name} already")
             if (session.scalar(select(func.count()).select_from(NotifyRouteRow)) or 0) >= MAX_ROUTES:
                 raise NotifyError(f"{MAX_ROUTES} routes are the most")
             columns = {name: getattr(kept, name) for name in Route.__struct_fields__ if name != "wanted"}
@@ -218,7 +218,7 @@ class Routes:
 def _row(session: Session, name: str) -> NotifyRouteRow:
     row = session.get(NotifyRouteRow, name)
     if row is None:
-        raise NotifyError(f"{name}: no such route")
+        raise Unknown(f"{name}: no such route")
     return row
 
 

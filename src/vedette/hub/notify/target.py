@@ -19,6 +19,14 @@ class NotifyError(ValueError):
     """What was asked of notifications is not possible; the text names field and reason, and no secret."""
 
 
+class Unknown(NotifyError):
+    """There is no route or message of this name."""
+
+
+class Taken(NotifyError):
+    """There is a route of this name already."""
+
+
 class Scheme(msgspec.Struct, frozen=True):
     """A way to deliver. tls: `always`, `start` (upgraded before anything is said) or `never`."""
 
