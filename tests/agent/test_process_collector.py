@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from spawning import Lingering, hits, lost, needs_bpf, needs_root, new_tag, of, run, spawn, spawner, total
 
+from vedette.agent.collectors import Collected
 from vedette.agent.collectors.process import (
     EBPF,
     EXITS_UNSEEN,
@@ -80,16 +81,18 @@ class TestCountingInTheKernel:
     async def test_swapping_under_load_loses_and_doubles_nothing(self, ebpf: ProcessCollector):
         """Reports taken in quick succession while two CPUs execute add up to the exact number."""
         tag = new_tag()
-        work = asyncio.gather(*(spawn("vfork", 2000, tag, "x", cpu=cpu) for cpu in (0, 1)))
-        reports = []
-        while not work.done():
-            reports.append(await ebpf.collect())
+        reports: list[Collected] = []
+        rounds = 0
+        while len(reports) <= 10:  # on a busy machine a swap takes long
+            work = asyncio.gather(*(spawn("vfork", 2000, tag, "x", cpu=cpu) for cpu in (0, 1)))
+            while not work.done():
+                reports.append(await ebpf.collect())
+            rounds += 1
         reports.append(await ebpf.collect())
         counted = sum(hits(report.events, f"{tag} x").total() for report in reports)
         spawners = 2 * 2  # taskset and the spawner: their command lines have the words, too
-        assert counted == 4000 + spawners
+        assert counted == rounds * (4000 + spawners)
         assert [loss for report in reports for loss in report.losses] == []
-        assert len(reports) > 10
 
     async def test_3000_command_lines_against_a_cache_of_256(self, ebpf: ProcessCollector):
         """256 events leave, and the counters of what was dropped agree with a collector that has room."""

@@ -15,11 +15,9 @@
  * Either starts at the link header. sources/flow_bpf.py is the other half: structures and constants agree.
  *
  * Kernel 5.8 and later. Those that see packets run with bottom halves off, so a scratch record per CPU is
- * safe. Kernel fields are read by the size that the running kernel gives them, so a 32-bit kernel serves.
+ * safe.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
+#include "kernel.h"
 #include <bpf/bpf_endian.h>
 
 #define FLOWS_MAX 16384 /* replaced by user space before loading */
@@ -42,8 +40,7 @@ enum { TCX_NEXT = -1, TAKE_NOTHING = 0, ALLOW = 1 };
 enum { TCP_SYN = 0x02, TCP_ACK = 0x10 };
 enum kind { FIRST, ANSWER };
 
-/* The kernel's structures, as far as they matter here; loading finds the real offsets. */
-#define KERNEL __attribute__((preserve_access_index))
+/* The kernel's structures, as far as they matter here. */
 typedef struct { __s64 counter; } KERNEL atomic64_t;
 struct sock_common {
 	unsigned char skc_state;
@@ -60,13 +57,6 @@ struct task_struct {
 	struct task_struct *group_leader;
 } KERNEL;
 #define TCP_NEW_SYN_RECV 12 /* the state of a connection request; include/net/tcp_states.h */
-
-#define FIELD(from, field) ({ \
-	typeof(from) object = (from); \
-	__u64 value = 0; \
-	bpf_probe_read_kernel(&value, bpf_core_field_size(object->field), &object->field); \
-	value; })
-#define POINTER(from, field) ((typeof((from)->field))FIELD(from, field))
 
 struct flow { /* addresses as IPv6, IPv4 ones mapped; all in network order but the protocol's octet */
 	__u32 local[4], remote[4];
@@ -115,19 +105,7 @@ struct ledger { /* zeroed by user space while at rest */
 	__u64 ring_full; /* records lost */
 };
 
-struct ledger_map {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ledger);
-} ledger_0 SEC(".maps"), ledger_1 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct ledger_map);
-} active SEC(".maps") = { .values = { &ledger_0 } };
+#include "ledger.h"
 
 struct { /* grows with what it holds: a quiet device pays for its few flows */
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -13,11 +13,9 @@
  * sources/process_bpf.py is the other half: structures, enums and constants agree with it.
  *
  * Kernel 5.8 and later. Tracepoints run with preemption off, so a scratch record per CPU and program is
- * safe. Kernel fields are read by the size that the running kernel gives them, so a 32-bit kernel serves.
+ * safe.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
+#include "kernel.h"
 
 #define TEXT_MAX 4096 /* bytes of a command line that are kept: one page, as ps had it for decades */
 #define PATH_KEPT 256 /* bytes of an executable's path, with its NUL */
@@ -27,8 +25,7 @@
 #define COUNTS_MAX 2304 /* keys of a generation: 256 events and what may wait in the ring, see counts */
 #define RING_BYTES (128 * 1024)
 
-/* The kernel's structures, as far as they matter here; loading finds the real offsets. */
-#define KERNEL __attribute__((preserve_access_index))
+/* The kernel's structures, as far as they matter here. */
 typedef struct { __u32 val; } KERNEL kuid_t;
 typedef struct { int counter; } KERNEL atomic_t;
 struct cred { kuid_t uid; } KERNEL;
@@ -43,13 +40,6 @@ struct task_struct {
 	struct signal_struct *signal;
 } KERNEL;
 struct linux_binprm { const char *filename; } KERNEL;
-
-#define FIELD(from, field) ({ \
-	typeof(from) object = (from); \
-	__u64 value = 0; \
-	bpf_probe_read_kernel(&value, bpf_core_field_size(object->field), &object->field); \
-	value; })
-#define POINTER(from, field) ((typeof((from)->field))FIELD(from, field))
 
 enum event { EXEC, FORK, EXIT, EVENTS };
 
@@ -79,19 +69,7 @@ struct ledger { /* zeroed by user space while at rest */
 	__u64 programs_full; /* processes whose end will not be seen */
 };
 
-struct ledger_map {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ledger);
-} ledger_0 SEC(".maps"), ledger_1 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct ledger_map);
-} active SEC(".maps") = { .values = { &ledger_0 } };
+#include "ledger.h"
 
 struct counts_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
