@@ -1,7 +1,6 @@
 """Devices as a list: searched, filtered, sorted and paged by the database."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +11,15 @@ from vedette.wire.iothub import Identity
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    opened = Registry(f"sqlite:///{tmp_path / 'registry.db'}")
+def registry(keyed_url: str) -> Iterator[Registry]:
+    opened = Registry(keyed_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def roll(registry: Registry, tmp_path: Path) -> Iterator[Roll]:
-    database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
+def roll(registry: Registry, keyed_url: str) -> Iterator[Roll]:
+    database = Database(keyed_url)
     yield Roll(database.read)
     database.close()
 

@@ -1,23 +1,21 @@
 """Users: roles, passwords and sessions."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from vedette.hub.detect.schema import Database
 from vedette.hub.registry import AlreadyExists, RegistryError
-from vedette.hub.registry.users import FIRST_USER, MAX_SESSIONS, SESSION_S, Role, SessionRow, Users
+from vedette.hub.registry.users import FIRST_USER, MAX_SESSIONS, SESSION_S, Role, SessionRow, UserRow, Users
 
 LONG = "correct horse battery staple"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'registry.db'}")
+def database(keyed_url: str) -> Iterator[Database]:
+    opened = Database(keyed_url)
     yield opened
     opened.close()
 
@@ -50,15 +48,15 @@ def test_wrong_names_and_passwords_are_nobody(users: Users):
     assert users.verify("", "") is None
 
 
-def test_neither_passwords_nor_tokens_stand_in_the_database(users: Users, tmp_path: Path):
-    """Whoever copies the file cannot sign in with what is in it."""
+def test_neither_passwords_nor_tokens_stand_in_the_database(users: Users, database: Database):
+    """Whoever copies it cannot sign in with what is in it."""
     password = users.add("ana", Role.VIEWER)
     user = users.verify("ana", password)
     assert user is not None
     token = users.open_session(user)
-    with sqlite3.connect(tmp_path / "registry.db") as connection:
-        dump = "\n".join(connection.iterdump())
-    connection.close()
+    with database.read() as session:
+        rows = [row for table in (UserRow, SessionRow) for row in session.execute(select(table.__table__))]
+    dump = "\n".join(value.hex() if isinstance(value, bytes) else str(value) for row in rows for value in row)
     assert "ana" in dump
     for secret in (password, token):
         assert secret not in dump

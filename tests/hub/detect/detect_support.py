@@ -47,9 +47,9 @@ def message(
 class Rig:
     """A hub's state without its network."""
 
-    def __init__(self, root: Path, rules: RuleSet | None = None) -> None:
+    def __init__(self, root: Path, rules: RuleSet | None = None, *, url: str = "") -> None:
         self.lake = root / "lake"
-        self.url = f"sqlite:///{root / 'registry.db'}"
+        self.url = url or f"sqlite:///{root / 'registry.db'}"
         self.rules = rules or load(*(BUILT_IN / f"{name}.yml" for name in RULES), built_in=False)
         self.database = Database(self.url)
         self.alerts = Alerts(self.database)
