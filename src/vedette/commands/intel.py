@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,16 +114,14 @@ def _database(options: argparse.Namespace) -> Iterator[Database]:
     from vedette.hub.intel.formats import FormatError
     from vedette.hub.intel.store import IntelError
     from vedette.hub.registry import RegistryError
+    from vedette.hub.registry.audit import acting_as
     from vedette.hub.settings import HubError
 
     state = state_of(options)
     try:
         state.load()
-        database = Database(state.registry_url)
-        try:
+        with closing(Database(state.registry_url)) as database, acting_as(f"command:{os.getuid()}"):
             yield database
-        finally:
-            database.close()
     except (HubError, RegistryError, RuleError, FormatError, IntelError) as error:
         raise UsageError(str(error)) from None
 

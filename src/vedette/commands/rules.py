@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,16 +139,22 @@ def _try(options: argparse.Namespace) -> int:
     from vedette.hub.detect import examples, history
     from vedette.hub.detect.correlate import utc_text
     from vedette.hub.detect.rules import RuleError, seconds
+    from vedette.hub.detect.schema import Database
+    from vedette.hub.intel.watch import lookup_now
+    from vedette.hub.registry import RegistryError
     from vedette.hub.settings import HubError
 
     rules, rule = _chosen(options)
+    state = state_of(options)
     try:
-        state_of(options).load()
+        state.load()
         span = seconds(options.since)
-    except (HubError, RuleError) as error:
+        with closing(Database(state.registry_url)) as database:
+            listed = lookup_now(database)
+    except (HubError, RegistryError, RuleError) as error:
         raise UsageError(str(error)) from None
-    lake = state_of(options).lake
-    events, found = history.replay(lake, examples.only(rules, rule), time.time() - span)
+    only = examples.only(rules, rule)
+    events, found = history.replay(state.lake, only, time.time() - span, lookup=listed)
     if options.json:
         print_json({"events": events, "alerts": [_alert(alert) for alert in found]})
         return 0

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from vedette import __version__
-from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_notify, v1_twins
+from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_intel, v1_notify, v1_twins
 from vedette.hub.api.forms import Problem
 from vedette.hub.api.v1_events import Queries
 from vedette.hub.detect.schema import Database
@@ -74,6 +74,7 @@ def build(registry: Registry, database: Database, queries: Queries, tail: Tail, 
     app.include_router(v1_devices.router(registry, host))
     app.include_router(v1_twins.router(registry))
     app.include_router(v1_events.router(registry.tokens, queries, tail))
+    app.include_router(v1_intel.router(registry.tokens, database))
     app.include_router(v1_notify.router(registry.tokens, database))
     for error, code in _STATUSES.items():
         app.add_exception_handler(error, _refusal(code))

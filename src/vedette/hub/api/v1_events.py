@@ -110,6 +110,7 @@ def router(tokens: Tokens, queries: Queries, tail: Tail) -> APIRouter:
     for path, table, what in (
         ("/alerts", "SecurityAlert", "The newest alerts."),
         ("/recommendations", "SecurityRecommendation", "The newest recommendations."),
+        ("/vulnerabilities", "SoftwareVulnerability", "Known vulnerabilities of the software of devices."),
         ("/dead-letters", "dead_letters", "The newest messages that could not be read, with the reason."),
     ):
         _listing(routes, queries, path, table, what, viewer)

@@ -39,7 +39,7 @@ def trial_panel(backend: Backend, request: Request, rules: Callable[[], RuleSet]
     async def go(*_: object) -> None:
         await backend.demand(request, Role.ANALYST)
         chosen = await call(rules)
-        trial = Trial(backend.lake, chosen, span.value * 3600.0)
+        trial = Trial(backend.lake, backend.database, chosen, span.value * 3600.0)
         ui.context.client.on_disconnect(trial.cancel)
 
         def look() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from vedette.hub.detect import history
 from vedette.hub.detect.alerts import Alert
 from vedette.hub.detect.rules import RuleSet
+from vedette.hub.detect.schema import Database
+from vedette.hub.intel.watch import lookup_now
 from vedette.hub.lake import Lake
 
 AT_A_TIME = threading.BoundedSemaphore(1)
@@ -26,10 +28,11 @@ class _Cancelled(Exception):
 class Trial:
     """events: read so far. share: of the time that is looked at, 0 to 1."""
 
-    def __init__(self, lake: Lake, rules: RuleSet, span: float) -> None:
+    def __init__(self, lake: Lake, database: Database, rules: RuleSet, span: float) -> None:
         self.events = 0
         self.share = 0.0
         self._lake = lake
+        self._database = database
         self._rules = rules
         self._span = span
         self._ended = False
@@ -46,7 +49,8 @@ class Trial:
                 raise _Cancelled
 
         try:
-            return history.replay(self._lake.where, self._rules, begun, heard)[1]
+            listed = lookup_now(self._database)
+            return history.replay(self._lake.where, self._rules, begun, heard, listed)[1]
         except _Cancelled:
             return None
         finally:

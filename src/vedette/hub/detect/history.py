@@ -14,6 +14,7 @@ from vedette.hub.detect.correlate import Correlator
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database
+from vedette.hub.intel.lookup import Lookup
 from vedette.hub.lake.storage import Where
 from vedette.hub.registry.schema import IdentityRow
 
@@ -26,14 +27,16 @@ def replay(
     rules: RuleSet,
     since: float,
     heard: Callable[[int, float], None] = lambda events, until: None,
+    lookup: Lookup | None = None,
 ) -> tuple[int, Sequence[Alert]]:
     """How many events came since a time (Unix seconds), and the alerts that the rules make of them.
 
     heard: told after each batch how many events that were, and up to which time; what it raises ends it.
+    lookup: answers what rules ask of lists.
     """
     changes, position, events = Changes(lake), Position(BY_TIME, since), 0
     correlator = Correlator(rules)
-    with scratch() as database, closing(Judge(rules.selections.values())) as judge:
+    with scratch() as database, closing(Judge(rules.selections.values(), lookup)) as judge:
         devices: set[str] = set()
         while position.version == BY_TIME:
             batch = changes.after(position)

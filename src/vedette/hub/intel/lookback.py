@@ -11,7 +11,7 @@ from vedette.hub.detect.correlate import single
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import RuleSet
 from vedette.hub.detect.schema import Database
-from vedette.hub.intel.watch import Watched
+from vedette.hub.intel.watch import lookup_now
 from vedette.hub.lake.storage import Where
 
 
@@ -29,11 +29,8 @@ def look_back(
     """
     asking = {key: one for key, one in rules.running().selections.items() if one.questions}
     chosen = [rule for rule in rules.rules if rule.enabled and rule.key in asking]
-    watched = Watched()
-    with database.read.begin() as session:
-        watched.refresh(session, now)
     changes, position, events, raised = Changes(lake), Position(BY_TIME, since), 0, 0
-    with closing(Judge(asking.values(), watched.lookup)) as judge:
+    with closing(Judge(asking.values(), lookup_now(database))) as judge:
         while position.version == BY_TIME:
             batch = changes.after(position)
             position, events = batch.position, events + len(batch.events)

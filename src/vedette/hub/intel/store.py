@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from vedette.hub.detect.schema import Database, upsert
+from vedette.hub.detect.schema import Database
 from vedette.hub.intel.indicators import Indicator, Refused, indicator
 from vedette.hub.intel.lookup import covering
 from vedette.hub.intel.schema import IntelListRow, IntelPartRow
@@ -158,7 +158,7 @@ class Intel:
         with self._database.write.begin() as session:
             if before := session.get(IntelListRow, name):
                 _drop(session, before.revision)
-            upsert(session, IntelListRow, row)
+            session.merge(IntelListRow(**row))
             _sweep(session)
         return made
 

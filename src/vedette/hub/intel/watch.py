@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
+from vedette.hub.detect.schema import Database
 from vedette.hub.intel.indicators import Indicator
 from vedette.hub.intel.lookup import Lookup
 from vedette.hub.intel.store import listed, revisions
@@ -16,6 +17,14 @@ log = logging.getLogger(__name__)
 
 EXPIRY_PERIOD_S = 3600.0
 """How often expired indicators are dropped: a lookup of a million takes seconds to make."""
+
+
+def lookup_now(database: Database) -> Lookup:
+    """The lookup over all lists as they are."""
+    watched = Watched()
+    with database.read.begin() as session:
+        watched.refresh(session, time.time())
+    return watched.lookup
 
 
 class Watched:

@@ -45,6 +45,7 @@ _WATCHED: dict[str, dict[str, bool]] = {
     "enrollments": {"enabled": True, **_KEYS},
     "users": {"role": True, "digest": False},
     "tokens": {},
+    "intel_lists": {"revision": False},
     "own_rules": {"text": False},
     "rule_switches": {"enabled": True},
     "suppressions": {},
