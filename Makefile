@@ -30,6 +30,7 @@ test: $(VENV)/.dev ## run the tests
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## run the tests that take minutes
+	packaging/system-packages slow
 	$(PYTEST) -m slow $(ARGS)
 
 .PHONY: lint
