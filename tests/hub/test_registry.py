@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
 from vedette.hub.registry import (
     AlreadyExists,
     ChangesLost,
+    Draft,
     Registry,
     RegistryError,
     TwinError,
     UnknownIdentity,
     rows,
 )
+from vedette.hub.registry.enrollments import Enrollment
 from vedette.hub.registry.records import CHANGES_PAGE
 from vedette.hub.registry.twins import MAX_DEPTH, MAX_SECTION_BYTES, checked, merge
 from vedette.wire.iothub import Identity
@@ -157,11 +160,17 @@ def test_what_is_not_there_is_named(registry: Registry, call: str):
 
 
 def test_records_show_no_key(registry: Registry):
-    """A record can be logged."""
-    device = registry.get(DEVICE)
+    """Any of them can be logged, and printed with `rich` or within another record."""
+    device, policy = registry.get(DEVICE), registry.policies.get("service")
     assert device is not None
-    assert device.primary_key not in repr(device)
-    assert device.secondary_key not in repr(device)
+    assert policy is not None
+    key = device.primary_key
+    group = Enrollment("g", grouped=True, primary_key=key, secondary_key=key)
+    draft = Draft(DEVICE, (key, key))
+    for record in (device, policy, group, draft, registry.fleet.get(DEVICE)):
+        for shown in (repr(record), pretty_repr(record), pretty_repr([record], max_width=20)):
+            assert "primary_key" not in shown
+            assert not any(secret in shown for secret in (key, device.secondary_key, policy.primary_key))
 
 
 @only_sqlite

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from vedette.hub.notify.schema import NotifyDeliveryRow, NotifyItemRow, NotifyRouteRow
 from vedette.hub.notify.target import NotifyError, Taken, Target, Unknown, parse
 from vedette.hub.registry.query import QueryError
+from vedette.hub.registry.records import Veiled
 from vedette.hub.registry.shelf import selecting
 
 MAX_ROUTES = 100
@@ -68,13 +69,15 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return not self.where or condition(self.where)({"deviceId": device_id, "tags": tags})
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route. secret: signs webhooks, or is the password for mail and MQTT. Its repr hides it and the URL.
+class Route(Veiled, frozen=True, kw_only=True):
+    """A route. secret: signs webhooks, or is the password for mail and MQTT.
 
     authority: certificates (PEM) to trust instead of the system's. window: seconds in which findings gather
     for one message; 0: each is a message of its own. allow_private: a webhook may lead to addresses that are
     not public.
     """
+
+    SHOWN = ("name", "target")
 
     name: str
     url: str
@@ -92,10 +95,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     def target(self) -> Target:
         """Where it leads."""
         return parse(self.url)
-
-    def __repr__(self) -> str:
-        """Without what is secret."""
-        return f"Route({self.name!r}, {self.target.shown!r})"
 
 
 class RouteState(msgspec.Struct, frozen=True):

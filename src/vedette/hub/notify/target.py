@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
 
+from vedette.hub.registry.records import Veiled
+
 Way = Literal["webhook", "syslog", "mail", "mqtt"]
 
 MAX_URL = 2_048
@@ -54,8 +56,10 @@ SCHEMES = {
 """Ports are those that IANA names for each."""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(Veiled, frozen=True, kw_only=True):
     """A URL in parts. path: with query, for webhooks; the topic, for MQTT."""
+
+    SHOWN = ("shown",)
 
     scheme: str
     host: str
@@ -83,10 +87,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             case "mqtt":
                 return f"{place}/{self.path}"
         return place
-
-    def __repr__(self) -> str:
-        """Without the path."""
-        return f"Target({self.shown!r})"
 
 
 def parse(url: str) -> Target:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, relationship, session
 
 from vedette.hub.registry.authorities import authority_of
 from vedette.hub.registry.profiles import MAX_TAGS_BYTES
-from vedette.hub.registry.records import AlreadyExists, RegistryError
+from vedette.hub.registry.records import AlreadyExists, RegistryError, Veiled
 from vedette.hub.registry.rows import checked_key, new_etag, new_key
 from vedette.hub.registry.schema import Base, Secret
 from vedette.hub.registry.twins import checked, encode_section
@@ -88,12 +88,14 @@ class RegistrationRow(Base):
     updated: Mapped[float]
 
 
-class Enrollment(msgspec.Struct, frozen=True):
-    """See EnrollmentRow. Its repr hides the keys.
+class Enrollment(Veiled, frozen=True):
+    """See EnrollmentRow.
 
     certificates: PEM, one or two: the device's own, or those of the authorities that issue a group's. With
     them there are no keys.
     """
+
+    SHOWN = ("name", "grouped", "enabled")
 
     name: str
     grouped: bool
@@ -101,8 +103,8 @@ class Enrollment(msgspec.Struct, frozen=True):
     secondary_key: str = ""
     device_id: str = ""
     enabled: bool = True
-    tags: dict[str, Any] = {}
-    desired: dict[str, Any] = {}
+    tags: dict[str, Any] = msgspec.field(default_factory=dict)
+    desired: dict[str, Any] = msgspec.field(default_factory=dict)
     certificates: tuple[str, ...] = ()
 
     def device_keys(self, registration_id: str) -> tuple[str, str]:
@@ -110,10 +112,6 @@ class Enrollment(msgspec.Struct, frozen=True):
         if not self.grouped:
             return self.primary_key, self.secondary_key
         return device_key(self.primary_key, registration_id), device_key(self.secondary_key, registration_id)
-
-    def __repr__(self) -> str:
-        """Without the keys."""
-        return f"Enrollment({self.name!r}, grouped={self.grouped}, enabled={self.enabled})"
 
 
 class Registration(msgspec.Struct, frozen=True):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Flag, auto
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
+from vedette.hub.registry.records import Veiled
 from vedette.hub.registry.rows import new_key
 from vedette.hub.registry.schema import Base, Secret
 
@@ -43,8 +43,10 @@ class PolicyRow(Base):
     secondary_key: Mapped[Secret]
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """A policy. Its repr hides the keys."""
+class Policy(Veiled, frozen=True):
+    """A policy."""
+
+    SHOWN = ("name",)
 
     name: str
     primary_key: str
@@ -54,10 +56,6 @@ class Policy(msgspec.Struct, frozen=True):
     def rights(self) -> Right:
         """What it may do."""
         return RIGHTS[self.name]
-
-    def __repr__(self) -> str:
-        """Without the keys."""
-        return f"Policy({self.name!r})"
 
 
 class Policies:

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import ForeignKeyConstraint
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from vedette.hub.registry.records import Device
+from vedette.hub.registry.records import Device, Veiled
 from vedette.hub.registry.rows import key_of
 from vedette.hub.registry.schema import Base
 from vedette.hub.registry.twins import Twin
@@ -73,8 +73,10 @@ class Entry(msgspec.Struct, frozen=True):
         return self.profile.tags_version + self.twin.desired_version + self.twin.reported_version - 2
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(Veiled, frozen=True):
     """What an identity is to become. keys: None for new ones (or, of one that exists, those it has)."""
+
+    SHOWN = ("identity", "enabled", "authentication")
 
     identity: Identity
     keys: tuple[str, str] | None = None
@@ -82,10 +84,6 @@ class Draft(msgspec.Struct, frozen=True):
     authentication: Authentication = "sas"
     thumbprints: tuple[str, str] = ("", "")
     status_reason: str = ""
-
-    def __repr__(self) -> str:
-        """Without the keys."""
-        return f"Draft({self.identity.client_id!r}, enabled={self.enabled})"
 
 
 def profile_of(row: ProfileRow | None) -> Profile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -32,12 +32,32 @@ class ChangesLost(RegistryError):
     """The change log no longer reaches back as far as was asked."""
 
 
-class Device(msgspec.Struct, frozen=True):
-    """A device or module as registered. Its repr hides the keys.
+class Veiled(msgspec.Struct, frozen=True):
+    """A record with secrets: whoever prints it, `rich` included, sees the fields of SHOWN alone.
+
+    Without this, `rich` (and so a traceback of its) would ask msgspec for all fields.
+    """
+
+    SHOWN: ClassVar[tuple[str, ...]] = ()
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Of `rich`: names and values."""
+        return [(name, getattr(self, name)) for name in self.SHOWN]
+
+    def __repr__(self) -> str:
+        """The same as text."""
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+
+class Device(Veiled, frozen=True):
+    """A device or module as registered.
 
     enabled: may connect (a module only if its device may, too). etag: changes when this record does.
     created, last_activity: Unix seconds. gateway: name of the gateway that it is connected to, or empty.
     """
+
+    SHOWN = ("identity", "enabled", "gateway")
 
     identity: Identity
     primary_key: str
@@ -52,10 +72,6 @@ class Device(msgspec.Struct, frozen=True):
     def connected(self) -> bool:
         """True if a gateway holds a connection of it (its end is known within seconds, not at once)."""
         return bool(self.gateway)
-
-    def __repr__(self) -> str:
-        """Without the keys."""
-        return f"Device({self.identity.client_id!r}, enabled={self.enabled}, gateway={self.gateway!r})"
 
 
 class Change(msgspec.Struct, frozen=True):
