@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,4 +163,26 @@ def test_a_file_that_is_not_understood_stops_all_and_is_named(
     assert status == 1
     assert f"{file}: " in said
     assert reason in said
+    assert not ours.exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "conf", "reason"),
+    [
+        ("certificate_private.pem", {}, r"certificate_private\.pem: not there, but .* x509=true"),
+        ("", CONF, r"conf\.json: IothubModule_TransportProtocol: .* no client certificate"),
+    ],
+    ids=["no key", "WebSocket"],
+)
+def test_a_certificate_s_device_has_all_that_it_needs_or_is_not_taken_over(
+    old: Path, ours: Path, capsys: pytest.CaptureFixture[str], missing: str, conf: Any, reason: str
+):
+    """Each file is right by itself, but the agent would not start with them together."""
+    (old / "connection_string.txt").write_text("HostName=hub.example;DeviceId=pump;x509=true")
+    (old / "conf.json").write_text(json.dumps(conf))
+    if missing:
+        (old / missing).unlink()
+    status, _, said = migrate(capsys, old, "--config", ours)
+    assert status == 1
+    assert re.search(reason, said)
     assert not ours.exists()

@@ -162,9 +162,26 @@ _READERS: tuple[tuple[str, Callable[[bytes], tuple[str, bytes]]], ...] = (
 
 
 def refusals(steps: list[Step]) -> list[Step]:
-    """What keeps a migration from being carried out, an agent without any identity included."""
+    """What keeps a migration from being carried out: files, none for who the device is, or two at odds."""
     refused = [step for step in steps if step.action == "refuse"]
     identity = steps[0]
     if identity.action == "skip":
         refused.append(msgspec.structs.replace(identity, action="refuse", detail="no identity to take over"))
+    elif not refused and ConnectionString.parse(identity.content.decode()).x509:
+        refused = [
+            msgspec.structs.replace(step, action="refuse", detail=detail)
+            for step in steps
+            if (detail := _at_odds_with_x509(step))
+        ]
     return refused
+
+
+def _at_odds_with_x509(step: Step) -> str:
+    """Why a device with this file cannot prove itself by certificate; nothing if it can."""
+    if step.file in (CERTIFICATE, PRIVATE_KEY) and step.action == "skip":
+        return "not there, but the connection string says x509=true"
+    if step.file == CONF and step.content:
+        transport = msgspec.json.decode(step.content).get(TRANSPORT_KEY, "")
+        if TRANSPORTS.get(transport):
+            return f"{TRANSPORT_KEY}: {transport} carries no client certificate; MQTT_Protocol does"
+    return ""
