@@ -20,10 +20,12 @@ DESIRED = (("$iothub/twin/PATCH/properties/desired/#", 0), ("$iothub/twin/res/#"
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Rig, Rig]]:
+async def pair(
+    tmp_path: Path, keyed_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Rig, Rig]]:
     """Gateways `west` and `east`, which look at the registry more often than usual."""
     monkeypatch.setattr(server, "POLL_INTERVAL_S", 0.02)
-    rigs = Rig(tmp_path, url=url, name="west"), Rig(tmp_path, url=url, name="east")
+    rigs = Rig(tmp_path, url=keyed_url, name="west"), Rig(tmp_path, url=keyed_url, name="east")
     for identity in (DEVICE, MODULE):
         rigs[0].registry.add(identity)
     for rig in rigs:
