@@ -9,7 +9,15 @@ import msgspec
 from fastapi import Request
 from nicegui import ui
 
-from vedette.hub.console import device_activity, device_events, device_posture, device_summary, parts, tags
+from vedette.hub.console import (
+    device_activity,
+    device_events,
+    device_posture,
+    device_software,
+    device_summary,
+    parts,
+    tags,
+)
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.device_query import Asked
 from vedette.hub.console.parts import at
@@ -23,7 +31,7 @@ TABS: dict[str, tuple[str, Callable[[Backend, Asked], Awaitable[None]]]] = {
     "logins": ("Logins", device_activity.logins),
     "files": ("Files and peripherals", device_activity.files),
     "baseline": ("Baseline", device_posture.baseline),
-    "software": ("Software", device_posture.software),
+    "software": ("Software", device_software.software),
     "system": ("Ports, users, firewall", device_posture.system),
     "alerts": ("Alerts", device_posture.alerts),
     "statistics": ("Statistics", device_events.statistics),

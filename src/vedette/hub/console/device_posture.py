@@ -1,9 +1,9 @@
-"""How a device stands: its baseline, its software, its ports, users and packet filter, its alerts."""
+"""How a device stands: its baseline, its ports, users and packet filter, its alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from nicegui import ui
@@ -11,16 +11,11 @@ from nicegui import ui
 from vedette.hub.console import parts
 from vedette.hub.console.alert_table import alert_table
 from vedette.hub.console.backend import Backend, call
-from vedette.hub.console.device_query import PAGE, Asked
-from vedette.hub.console.parts import RESULT_TONE, SEVERITY_TONE, Column, count
+from vedette.hub.console.device_query import Asked
+from vedette.hub.console.parts import RESULT_TONE, SEVERITY_TONE, Column
 from vedette.hub.console.questions import Row, listed
-from vedette.wire.events import Package, SBoM, pascal
-from vedette.wire.inventory import Incomplete, assembled
 
 RESULTS = {"Failed": "FAIL", "Errors": "ERROR", "Passed": "PASS", "Skipped": "SKIP"}
-
-REPORTS = 500
-"""Parts of software snapshots that are read back: ten whole ones of a large server."""
 
 _SCAN = """SELECT BaselineCheckId AS Id, BaselineCheckResult AS Result,
 BaselineCheckDescription AS Description,
@@ -72,59 +67,6 @@ def _check(check: Row) -> None:
         )
         if evidence:
             parts.text("\n".join(str(line) for line in evidence), "code").style("margin-top: 8px")
-
-
-async def software(backend: Backend, asked: Asked) -> None:
-    """The installed packages."""
-    rows = await backend.questions.ask(
-        "SELECT SnapshotId, Part, Parts, PreviousId, Packages, Removed, Total FROM SBoM "  # noqa: S608
-        f"WHERE {asked.where} ORDER BY TimeGenerated DESC, Part DESC LIMIT {REPORTS}"
-    )
-    try:
-        packages = await call(lambda: assembled(_report(row) for row in reversed(rows)).values())
-    except Incomplete as error:
-        with parts.panel("Software"):
-            parts.text(f"The inventory is not complete: {error}.", "empty")
-        return
-    text = asked.q.lower()
-    found = sorted((p for p in packages if text in f"{p.name} {p.vendor}".lower()), key=lambda p: p.name)
-    first = (asked.page - 1) * PAGE
-    shown = [
-        {name: getattr(package, name) for name in ("name", "version", "architecture", "vendor", "purl")}
-        for package in found[first : first + PAGE]
-    ]
-    columns = (
-        Column("name", "Package"),
-        Column("version", "Version", "mono"),
-        Column("architecture", "Architecture"),
-        Column("vendor", "Vendor"),
-        Column("purl", "Package URL", "cut"),
-    )
-    with parts.panel("Software", f"{count(len(found))} of {count(len(packages))} packages."):
-        with parts.block("row"):
-            parts.search("Search packages", asked.q, lambda text: asked.at(q=text))
-        parts.table(columns, shown, empty="No package fits.")
-        parts.pages(asked.page, len(found) > first + PAGE, lambda number: asked.at(page=number))
-
-
-_S = TypeVar("_S", bound=msgspec.Struct)
-
-
-def _report(row: Row) -> SBoM:
-    return SBoM(
-        snapshot_id=row["SnapshotId"],
-        part=row["Part"],
-        parts=row["Parts"],
-        previous_id=row["PreviousId"] or "",
-        packages=tuple(_of(Package, entry) for entry in listed(row["Packages"])),
-        removed=tuple(msgspec.json.decode(row["Removed"] or "[]")),
-        total=row["Total"] or 0,
-    )
-
-
-def _of(kind: type[_S], entry: dict[str, Any]) -> _S:
-    """A structure from its form in EventDetails."""
-    return msgspec.convert({f: entry[pascal(f)] for f in kind.__struct_fields__ if pascal(f) in entry}, kind)
 
 
 async def system(backend: Backend, asked: Asked) -> None:
