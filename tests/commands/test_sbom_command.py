@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vedette.cli import main
 from vedette.commands import UsageError, sbom
 
 ROOTFS = Path(__file__).parent.parent / "fixtures" / "rootfs"
@@ -74,3 +75,23 @@ except UsageError as error: print(error, file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert library in done.stderr
     assert "pip install 'vedette[sbom]'" in done.stderr
+
+
+def test_vulnerabilities_are_those_that_a_hubs_advisories_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Of another root's packages, too; and whoever has imported nothing is told so."""
+    state = ["--state", str(tmp_path / "state")]
+    root = ["--vulnerabilities", "--root", str(ROOTFS / "pc")]
+    main(["hub", "init", *state])
+    with pytest.raises(UsageError, match="no advisories"):
+        run(*root, *state)
+    package = {"ecosystem": "Debian:12", "name": "openssl"}
+    fix = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]
+    record = {"id": "DSA-1", "affected": [{"package": package, "ranges": fix}], "summary": "A flaw."}
+    (tmp_path / "dsa.json").write_text(json.dumps(record))
+    main(["intel", "import", "--osv", str(tmp_path / "dsa.json"), *state])
+    capsys.readouterr()
+    run(*root, *state, "--json")
+    [found] = json.loads(capsys.readouterr().out)
+    assert (found["advisory"], found["package"], found["fixed"]) == ("DSA-1", "openssl", "99")

@@ -107,7 +107,7 @@ def _declare_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 @contextmanager
-def _database(options: argparse.Namespace) -> Iterator[Database]:
+def opened(options: argparse.Namespace) -> Iterator[Database]:
     """The registry database of the hub; what is refused is for the person at the terminal."""
     from vedette.hub.detect.rules import RuleError
     from vedette.hub.detect.schema import Database
@@ -134,7 +134,7 @@ def _import(options: argparse.Namespace) -> int:
     for path in options.files:
         if not path.exists():
             raise UsageError(f"{path}: no such file or directory")
-    with _database(options) as database:
+    with opened(options) as database:
         span = seconds(options.since) if options.since else 0
         if options.osv:
             made = _import_advisories(options, database)
@@ -234,7 +234,7 @@ def _when(at: float | None) -> str:
 def _list(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with _database(options) as database:
+    with opened(options) as database:
         lists = Intel(database).lists()
     if options.json:
         print_json(_plain(lists))
@@ -253,7 +253,7 @@ def _show(options: argparse.Namespace) -> int:
 
     from vedette.hub.intel.store import Intel
 
-    with _database(options) as database:
+    with opened(options) as database:
         intel = Intel(database)
         known = intel.get(options.name)
         indicators = [
@@ -277,7 +277,7 @@ def _show(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with _database(options) as database:
+    with opened(options) as database:
         Intel(database).remove(options.name)
     if options.json:
         print_json({"removed": options.name})
@@ -287,7 +287,7 @@ def _remove(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with _database(options) as database:
+    with opened(options) as database:
         hits = Intel(database).check(options.value)
     if options.json:
         print_json(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from vedette.commands import UsageError, add_command, print_json, print_table
+from vedette.commands import UsageError, add_command, add_state, print_json, print_table
 
 if TYPE_CHECKING:
     from vedette.wire.events import Package
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   vedette sbom
   vedette sbom --format cyclonedx --output sbom.cdx.json
-  vedette sbom --format spdx --root /mnt/image"""
+  vedette sbom --format spdx --root /mnt/image
+  vedette sbom --vulnerabilities --root /mnt/image"""
 
 COLUMNS = ("name", "version", "architecture", "vendor")
 
@@ -33,7 +34,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         EXAMPLES,
     )
     sbom.add_argument("--format", choices=("cyclonedx", "spdx"), help="print a standard document")
-    sbom.add_argument("--json", action="store_true", help="print the packages as JSON")
+    sbom.add_argument(
+        "--vulnerabilities",
+        action="store_true",
+        help="list what the advisories of a hub on this machine say of them (vedette intel import --osv)",
+    )
+    add_state(sbom)
+    sbom.add_argument("--json", action="store_true", help="print JSON")
     sbom.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="list another system's files"
     )
@@ -51,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
     notes: list[str] = []
     losses = Losses()
     packages = list(inventory(options.root, notes, losses))
-    if options.format:
+    if options.vulnerabilities:
+        _vulnerabilities(packages, options)
+    elif options.format:
         _document(packages, options)
     elif options.json:
         print_json(msgspec.to_builtins(packages))
@@ -61,6 +70,32 @@ def run(options: argparse.Namespace) -> int:
     for note in notes:
         print(f"vedette: {note}", file=sys.stderr)
     return 1 if notes else 0
+
+
+def _vulnerabilities(packages: Sequence[Package], options: argparse.Namespace) -> None:
+    try:
+        from vedette.commands.intel import opened
+        from vedette.hub.intel.matching import Advisories
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--vulnerabilities needs the hub ({error.name} is missing)") from None
+    import msgspec
+
+    advisories = Advisories()
+    with opened(options) as database, database.read.begin() as session:
+        advisories.refresh(session)
+        if not advisories.state:
+            raise UsageError("the hub has no advisories; import some: vedette intel import --osv FILE")
+        found = advisories.about(session, packages)
+    if options.json:
+        print_json(msgspec.to_builtins(found))
+        return
+    columns = ("severity", "score", "package", "version", "fixed in", "advisory", "summary")
+    rows = [
+        (one.severity, one.score, one.package, one.version, one.fixed, one.advisory, one.summary)
+        for one in found
+    ]
+    print_table(columns, rows)
+    print(f"{len(found)} known vulnerabilities of {len(packages)} packages")
 
 
 def _document(packages: Iterable[Package], options: argparse.Namespace) -> None:

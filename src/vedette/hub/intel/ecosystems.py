@@ -81,6 +81,10 @@ def _release(vendor: str, query: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
+_AFTER_RELEASE = re.compile(r"_(?:cvs|svn|git|hg)(?=\d|-|$)")
+"""Suffixes of apk for what came after a release; of those univers knows `_p` only."""
+
+
 def _pypi(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -100,7 +104,10 @@ def _schemes() -> Mapping[str, type[Version]]:
 
 def parsed(key: str, version: str) -> Version:
     """A version by the rules of a key's ecosystem. Raises ValueError (univers' InvalidVersion is one)."""
-    scheme = _schemes()[key.partition("/")[0]]
+    kind = key.partition("/")[0]
+    if kind == "apk":
+        version = _AFTER_RELEASE.sub("_p", version)
+    scheme = _schemes()[kind]
     try:
         return scheme(version)
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # of some versions that are none
