@@ -49,7 +49,7 @@ def base(class_uid: int, activity: int, *, time: float, uid: str, device: str, *
 
 
 def metadata(uid: str) -> dict[str, Any]:
-    """`metadata`: the schema's version, who made it, and the id of what it speaks of."""
+    """`metadata`: the schema's version, who made it, and the id of the event."""
     product = {"name": PRODUCT, "vendor_name": PRODUCT, "version": __version__}
     return {"version": VERSION, "product": product, "profiles": ["host"], **known(uid=uid)}
 
@@ -61,7 +61,7 @@ def _detection(alert: Alert) -> dict[str, Any]:
         2004,
         activity,
         time=alert.updated,
-        uid=alert.id,
+        uid=f"{alert.id}:{millis(alert.updated)}",
         device=alert.device_id,
         severity_id=SEVERITIES.get(alert.severity, 0),
         severity=alert.severity,
@@ -136,7 +136,7 @@ def _compliance(one: Recommendation) -> dict[str, Any]:
         2003,
         _CREATE if active else _CLOSE,
         time=one.changed,
-        uid=f"{one.device_id}/{one.name}",
+        uid=f"{one.device_id}/{one.name}:{millis(one.changed)}",
         device=one.device_id,
         severity_id=SEVERITIES.get(one.severity, 0),
         severity=one.severity,

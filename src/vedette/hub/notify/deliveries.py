@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 10
 RETRY_S = 5.0
 RETRY_FACTOR = 4.0
 LONGEST_RETRY_S = 3600.0
-"""5 s, 20 s, 80 s … an hour, five times: about five and a half hours until a message is dead."""
+"""5 s, 20 s, 80 s … an hour, four times: four and a half hours until a message is dead."""
 
 KEPT_S = 30 * 86_400.0
 KEPT = 10_000
