@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 
+from support import free_port
+
 MOTO = ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5")
 AZURITE = "azurite@3.35.0"
 ROOT = Path(__file__).parents[1]
@@ -148,14 +150,6 @@ def make_container(address: str, container: str) -> None:
         },
     )
     urllib.request.urlopen(request).close()
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def moto() -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 import time
@@ -11,14 +13,17 @@ from pathlib import Path
 import pytest
 from lake_support import message, stored
 
+import object_store
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance, maintain
+from vedette.hub.lake.objects import Bucket
+from vedette.hub.lake.storage import Directory, Storage, locate
 
 MESSAGES = 300
 ROUNDS = 3
 
 
-async def ingest(lake: Path, mids: list[str]) -> None:
+async def ingest(lake: Storage, mids: list[str]) -> None:
     """The hub that is killed: takes messages as fast as it can, writes a line for each acknowledged one."""
     maintain.FAN_IN = 3  # merge all the time: the kill should meet every kind of commit
     hub = Intake(lake)
@@ -41,10 +46,13 @@ async def ingest(lake: Path, mids: list[str]) -> None:
     await hub.close()
 
 
-def acknowledged(lake: Path, mids: list[str], kill_after: int | None) -> set[str]:
+def acknowledged(lake: Storage, mids: list[str], kill_after: int | None) -> set[str]:
     """Run a hub with these messages, kill it after some acknowledgements, and return all that it gave."""
+    given = json.dumps(lake.given) if isinstance(lake, Bucket) else "{}"
+    command = [sys.executable, __file__, lake.uri, given, str(lake.scratch)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        [sys.executable, __file__, str(lake)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as hub:
         assert hub.stdin is not None
         assert hub.stdout is not None
@@ -64,7 +72,20 @@ def acknowledged(lake: Path, mids: list[str], kill_after: int | None) -> set[str
 @pytest.mark.parametrize("repeat_all", [False, True], ids=["unacknowledged again", "everything again"])
 def test_a_killed_hub_loses_and_doubles_nothing(tmp_path: Path, repeat_all: bool):
     """Killed in several places under load, restarted, sent the rest again: each event is there once."""
-    lake = tmp_path / "lake"
+    kill_and_repeat(Directory(tmp_path / "lake"), repeat_all)
+
+
+@pytest.mark.slow
+def test_a_killed_hub_loses_and_doubles_nothing_in_an_object_store(tmp_path: Path):
+    """The same, with commits and merges that take longer and more steps."""
+    try:
+        with object_store.s3() as server:
+            kill_and_repeat(locate(server.url, server.options, tmp_path), repeat_all=True)
+    except object_store.CannotInstall as error:
+        pytest.skip(str(error))
+
+
+def kill_and_repeat(lake: Storage, repeat_all: bool) -> None:
     every = [f"m{number}" for number in range(MESSAGES)]
     done: set[str] = set()
     for round_ in range(ROUNDS):
@@ -79,4 +100,5 @@ def test_a_killed_hub_loses_and_doubles_nothing(tmp_path: Path, repeat_all: bool
 
 
 if __name__ == "__main__":
-    asyncio.run(ingest(Path(sys.argv[1]), sys.stdin.read().split()))
+    url, options, scratch = sys.argv[1:]
+    asyncio.run(ingest(locate(url, json.loads(options), Path(scratch)), sys.stdin.read().split()))

@@ -96,7 +96,7 @@ async def test_a_question_reads_the_lake_and_nothing_else(lake: Bucket):
 @pytest.mark.slow
 def test_processes_that_commit_at_once_lose_and_double_nothing(lake: Bucket, tmp_path: Path):
     """Three hubs store into one lake, each also what another stores, while one of them maintains it."""
-    given = json.dumps([lake.uri, lake._given, str(tmp_path)])
+    given = json.dumps([lake.uri, lake.given, str(tmp_path)])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, given]
     hubs = [subprocess.Popen([*command, str(number)], env=environment) for number in range(3)]

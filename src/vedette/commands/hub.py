@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_record
+from vedette.commands import UsageError, add_command, add_state, hub_status, print_json, print_record
 
 if TYPE_CHECKING:
     from vedette.hub.registry import Registry
@@ -83,6 +83,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_state(init)
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
+
+    hub_status.add(actions)
 
     service = add_command(
         actions,

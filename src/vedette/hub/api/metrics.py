@@ -110,7 +110,9 @@ def _of_intake(intake: Intake) -> Iterator[Metric]:
         ("lake_commits_total", "counter", "Commits to the lake.", "commits"),
         ("lake_commit_failures_total", "counter", "Commits that failed; devices send again.", "failures"),
         ("lake_rows_total", "counter", "Rows that were committed.", "rows"),
+        ("lake_waiting_rows", "gauge", "Rows whose senders wait for a commit.", "waiting"),
         ("lake_commit_seconds", "gauge", "Duration of the latest commit.", "last_seconds"),
+        ("lake_commit_timestamp_seconds", "gauge", "When the latest commit was made, Unix seconds.", "last"),
     ):
         samples = [({"table": table}, float(getattr(state, field))) for table, state in tables.items()]
         yield Metric(name, kind, text, samples)
@@ -120,6 +122,8 @@ def _of_maintenance(state: Maintained) -> Iterator[Metric]:
     yield _counter("lake_merges_total", "Merges of small files.", state.merges)
     yield _counter("lake_files_merged_total", "Files that were merged.", state.merged_files)
     yield _counter("lake_files_expired_total", "Files that retention removed.", state.expired_files)
+    yield _gauge("maintenance_holder", "1 if this process is the one that maintains the lake.", state.holder)
+    yield _gauge("retention_held", "1 if nothing expires because the clock has leapt.", bool(state.held))
     yield _gauge("maintenance_failing", "1 if the latest turn of maintenance failed.", bool(state.failing))
 
 

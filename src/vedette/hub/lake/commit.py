@@ -241,12 +241,18 @@ def _by_day(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 class Commits(msgspec.Struct):
-    """What a GroupCommit did so far. failing: why the latest commit failed, empty when it did not."""
+    """What a GroupCommit did so far.
+
+    waiting: rows whose senders still wait. last_seconds: what the latest commit took; last: when it was made,
+    Unix seconds. failing: why the latest attempt failed, empty when it did not.
+    """
 
     commits: int = 0
     failures: int = 0
     rows: int = 0
+    waiting: int = 0
     last_seconds: float = 0.0
+    last: float = 0.0
     failing: str = ""
 
 
@@ -290,6 +296,7 @@ class GroupCommit:
                 batch.since = time.monotonic()
             batch.rows += rows
             batch.bytes += size
+            self.state.waiting += len(rows)
             self._changed.notify_all()
         stored = await asyncio.shield(batch.stored)
         return not stored or message_key(rows[0]) not in stored
@@ -314,6 +321,7 @@ class GroupCommit:
                 self._batch = _Batch()
                 self._changed.notify_all()
             await self._store(batch)
+            self.state.waiting -= len(batch.rows)
 
     async def _store(self, batch: _Batch) -> None:
         """Commit a batch and tell its owners. No error may end the task: the next batch tries again."""
@@ -331,6 +339,7 @@ class GroupCommit:
         self.state.commits += 1
         self.state.rows += len(batch.rows)
         self.state.last_seconds = time.monotonic() - began
+        self.state.last = time.time()
         batch.stored.set_result(stored)
 
     async def _append(self, rows: Sequence[Row]) -> frozenset[bytes]:

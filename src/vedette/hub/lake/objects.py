@@ -61,7 +61,7 @@ class Bucket:
     ) -> None:
         self.uri = url
         self.scratch = scratch
-        self._given = dict(options)
+        self.given = dict(options)
         self._cache = cache or Recent()
         try:
             self._store = _client(url, options)
@@ -77,12 +77,12 @@ class Bucket:
             "max_retries": str(RETRIES),
             "retry_timeout": f"{RETRY_S}s",
             "aws_conditional_put": "etag",
-            **self._given,
+            **self.given,
         }
 
     def below(self, name: str) -> Storage:
         """See Storage."""
-        return Bucket(f"{self.uri}/{name}", self._given, self.scratch, self._cache)
+        return Bucket(f"{self.uri}/{name}", self.given, self.scratch, self._cache)
 
     def prepare(self) -> None:
         """See Storage. An object store has no directories."""
