@@ -8,9 +8,10 @@ import pytest
 from fastapi import FastAPI, Request, WebSocket
 from starlette.types import Message
 
+from vedette.hub.attempts import FREE_ATTEMPTS
 from vedette.hub.console import signin
-from vedette.hub.console.attempts import FREE_ATTEMPTS
-from vedette.hub.console.gate import COOKIE, Gate
+from vedette.hub.console.gate import Gate
+from vedette.hub.cookie import COOKIE
 from vedette.hub.detect.schema import Database
 from vedette.hub.registry.users import FIRST_USER, Users
 

@@ -11,6 +11,7 @@ from vedette.hub.lake.query import QUERY_CHARS
 from vedette.hub.registry import Entry
 from vedette.hub.registry.audit import AuditEntry
 from vedette.hub.registry.tokens import Grant
+from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD
 
 ID_PATTERN = r"^[A-Za-z0-9\-:.+%_#*?!(),=@$']{1,128}$"
 """Device and module ids; see `wire.iothub`."""
@@ -151,6 +152,23 @@ class NewTokenForm(TokenForm):
     """The same with the token itself, shown this once."""
 
     token: str
+
+
+class SignIn(Form):
+    """new_password: to replace the password; needed where it is one that was given out."""
+
+    user: Annotated[str, Field(min_length=1, max_length=64)]
+    password: Annotated[str, Field(max_length=MAX_PASSWORD)]
+    new_password: Annotated[str, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
+
+
+class SessionForm(BaseModel):
+    """A session. token: shown this once; for `Authorization: Bearer`."""
+
+    token: str
+    user: str
+    role: RoleName
+    expires: datetime
 
 
 class AuditForm(BaseModel):

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from vedette import __version__
-from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_intel, v1_notify, v1_twins
+from vedette.hub.api import v1_admin, v1_devices, v1_events, v1_intel, v1_notify, v1_sessions, v1_twins
 from vedette.hub.api.forms import Problem
 from vedette.hub.api.v1_events import Queries
 from vedette.hub.detect.schema import Database
@@ -53,6 +53,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such thing."},
     409: {"model": Problem, "description": "There is one already, or a limit is reached."},
     413: {"model": Problem, "description": "The body is too long."},
+    429: {"model": Problem, "description": "Too many attempts; try again after `Retry-After`."},
     503: {"model": Problem, "description": "Too many are asking; try again after `Retry-After`."},
 }
 
@@ -70,6 +71,7 @@ def build(registry: Registry, database: Database, queries: Queries, tail: Tail, 
         servers=[{"url": PREFIX}],
         dependencies=[Depends(_known_parameters)],
     )
+    app.include_router(v1_sessions.router(registry))
     app.include_router(v1_admin.router(registry.tokens))
     app.include_router(v1_devices.router(registry, host))
     app.include_router(v1_twins.router(registry))

@@ -6,22 +6,19 @@ The gate also writes the headers that keep other pages out, and refuses what ano
 from __future__ import annotations
 
 import asyncio
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vedette.hub.cookie import cookie_of, same_origin
 from vedette.hub.registry.users import User, Users
 
 PATH = "/console"
 SIGN_IN = f"{PATH}/sign-in"
 PASSWORD = f"{PATH}/password"
 STATIC = f"{PATH}/static/"
-
-COOKIE = "__Host-vedette"
-"""The prefix makes browsers insist on Secure, Path=/ and no domain."""
 
 HEADERS = {
     # The page's own framework compiles its templates in the browser, which needs `unsafe-eval`; what
@@ -68,19 +65,10 @@ class Gate:
             await refused(scope, receive, _hardened(send))
 
 
-def cookie_of(headers: Headers) -> str:
-    """The session token that a browser sends; empty if none."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
 def _refused(scope: Scope, headers: Headers, path: str, user: User | None) -> ASGIApp | None:
     """The answer to a request that may not pass; None if it may."""
     changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
-    if changes and not _same_origin(headers):
+    if changes and not same_origin(headers):
         return PlainTextResponse("this request came from another site", status_code=403)
     if path == SIGN_IN or path.startswith(STATIC):
         return None
@@ -94,12 +82,6 @@ def _refused(scope: Scope, headers: Headers, path: str, user: User | None) -> AS
     if user.must_change and path != PASSWORD:
         return RedirectResponse(PASSWORD, 303)
     return None
-
-
-def _same_origin(headers: Headers) -> bool:
-    """True unless a browser says that the request comes from elsewhere; programs say nothing."""
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
 
 
 def _hardened(send: Send) -> Send:

@@ -12,10 +12,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from vedette.hub.console.attempts import Attempts
-from vedette.hub.console.gate import COOKIE, PATH, SIGN_IN, STATIC
+from vedette.hub import cookie
+from vedette.hub.attempts import Attempts
+from vedette.hub.console.gate import PATH, SIGN_IN, STATIC
 from vedette.hub.registry import RegistryError
-from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD, SESSION_S, User, Users
+from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD, User, Users
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class _Door:
     async def sign_out(self, request: Request) -> Response:
         await asyncio.to_thread(self._users.close_session, request.state.token)
         response = RedirectResponse(SIGN_IN, 303)
-        response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+        cookie.take_back(response)
         return response
 
     async def ask_password(self, request: Request) -> Response:
@@ -105,10 +106,7 @@ class _Door:
 
 async def _signed_in(users: Users, user: User, target: str) -> Response:
     response = RedirectResponse(target, 303)
-    token = await asyncio.to_thread(users.open_session, user)
-    response.set_cookie(
-        COOKIE, token, max_age=int(SESSION_S), path="/", secure=True, httponly=True, samesite="strict"
-    )
+    cookie.give(response, await asyncio.to_thread(users.open_session, user))
     return response
 
 

@@ -63,6 +63,7 @@ from vedette.hub.registry.schema import (
 from vedette.hub.registry.tokens import Tokens
 from vedette.hub.registry.twins import Twin, checked, encode_section, merge
 from vedette.hub.registry.usage import Usages
+from vedette.hub.registry.users import Users
 from vedette.wire.iothub import Identity
 
 MAX_PAGE = 1_000
@@ -93,6 +94,7 @@ class Registry:
         self.enrollments = Enrollments(self._read, self._write)
         self.policies = Policies(self._read, self._write)
         self.usage = Usages(self._read, self._shared)
+        self.users = Users(self._read, self._write)
 
     def lease(self, name: str) -> Lease:
         """A claim to work that one process on this registry does at a time."""

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from vedette.hub.registry.audit import AuditEntry, entries
 from vedette.hub.registry.records import AlreadyExists, RegistryError, UnknownIdentity
 from vedette.hub.registry.schema import TokenRow
-from vedette.hub.registry.users import Role
+from vedette.hub.registry.users import SESSION_S, Role, Users
 
 __all__ = ["Grant", "Role", "Tokens"]
 
@@ -37,7 +37,10 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A token without its secret. created, expires: Unix seconds; expires None: never."""
+    """A token without its secret. created, expires: Unix seconds; expires None: never.
+
+    id: empty for the session of a user, who has signed in.
+    """
 
     id: str
     name: str
@@ -52,6 +55,7 @@ class Tokens:
     def __init__(self, read: sessionmaker[Session], write: sessionmaker[Session]) -> None:
         self._read = read
         self._write = write
+        self._users = Users(read, write)
 
     def add(self, name: str, role: Role, *, expires: float | None = None) -> tuple[Grant, str]:
         """A new token; its text is shown this once. Raises AlreadyExists, RegistryError, ValueError."""
@@ -89,16 +93,26 @@ class Tokens:
             session.delete(row)
 
     def check(self, text: str, now: float) -> Grant | None:
-        """Whose token this is; None if it is nobody's or has expired. All wrong ones take equally long."""
+        """Whose token this is, or whose session; None if it is nobody's or has expired.
+
+        A user who still has to choose a password has none. All wrong tokens take equally long.
+        """
         match = _TOKEN.fullmatch(text)
         if match is None:
-            return None
+            return self._of_session(text)
         with self._read.begin() as session:
             row = session.get(TokenRow, match["id"])
             right = hmac.compare_digest(row.digest if row else _NOBODY, _digest(match["secret"]))
             if row is None or not right or (row.expires is not None and now >= row.expires):
                 return None
             return _grant(row)
+
+    def _of_session(self, text: str) -> Grant | None:
+        found = self._users.signed_in(text)
+        if found is None or found[0].must_change:
+            return None
+        user, begun = found
+        return Grant("", user.name, user.role, begun, begun + SESSION_S)
 
     def audit(self, limit: int = 100, before: int | None = None) -> Sequence[AuditEntry]:
         """The newest changes, or the newest of those before a number."""

@@ -166,11 +166,16 @@ class Users:
 
     def session(self, token: str) -> User | None:
         """Who holds a token; None if it is unknown or too old."""
+        found = self.signed_in(token)
+        return found[0] if found else None
+
+    def signed_in(self, token: str) -> tuple[User, float] | None:
+        """The same, and since when (Unix seconds)."""
         with self._read.begin() as session:
             row = session.get(SessionRow, _fingerprint(token))
             if row is None or row.begun < time.time() - SESSION_S:
                 return None
-            return _user(session.get_one(UserRow, row.user))
+            return _user(session.get_one(UserRow, row.user)), row.begun
 
     def close_session(self, token: str) -> None:
         """Sign out."""

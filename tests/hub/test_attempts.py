@@ -1,6 +1,6 @@
 """How often a password may be tried."""
 
-from vedette.hub.console.attempts import (
+from vedette.hub.attempts import (
     FIRST_PAUSE_S,
     FREE_ATTEMPTS,
     LONGEST_PAUSE_S,
