@@ -124,7 +124,8 @@ def _declare_deliveries(actions: argparse._SubParsersAction[argparse.ArgumentPar
         actions,
         "deliveries",
         "list messages and what became of them, the newest first",
-        "A message is pending, sent, or dead: given up after ten attempts in four and a half hours, or refused.",
+        "A message is pending, sent, or dead: given up after ten attempts in four and a half hours, or"
+        " refused.",
         "  vedette notify deliveries --only dead\n  vedette notify redeliver --route chat",
     )
     listing.add_argument("--route", default="", metavar="NAME")

@@ -159,3 +159,16 @@ def test_finished_messages_are_forgotten_by_age_and_number(rig: Rig, monkeypatch
     assert [one.state for one in rig.deliveries.list()] == ["pending", "sent", "sent"]
     rig.deliveries.forget(time.time() + deliveries.KEPT_S + 1)
     assert [one.state for one in rig.deliveries.list()] == ["pending"]
+
+
+def test_a_message_that_ends_the_hub_each_time_is_given_up(rig: Rig):
+    """Nobody said what became of it."""
+    rig.route(window=0)
+    rig.alert()
+    now = time.time()
+    for _ in range(MAX_ATTEMPTS):
+        assert len(take(rig, now)) == 1
+        now += CLAIM_S + 1
+    assert take(rig, now) == []
+    [dead] = rig.deliveries.list()
+    assert (dead.state, dead.error) == ("dead", deliveries.ABANDONED)

@@ -122,6 +122,23 @@ async def test_a_receiver_that_does_not_answer_holds_up_no_other(rig: Rig, recei
         receiver.release.set()
 
 
+async def test_a_mistake_in_one_message_takes_no_other_along(
+    rig: Rig, receiver: Receiver, pki: Pki, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """It is logged with where it happened, and the message is dead."""
+    told(rig, receiver, pki, window=0)
+    rig.route("broken", "syslog+udp://127.0.0.1:9", window=0)
+    monkeypatch.setattr("vedette.hub.notify.syslog.line", lambda *_: 1 / 0)
+    rig.alert()
+    async with notifying(rig):
+        await until_quiet(rig)
+    assert {(one.route, one.state, one.error) for one in rig.deliveries.list()} == {
+        ("r", "sent", ""),
+        ("broken", "dead", "ZeroDivisionError"),
+    }
+    assert "notifications: route broken: division by zero" in caplog.text
+
+
 async def test_two_hubs_share_the_messages(rig: Rig, receiver: Receiver, pki: Pki):
     """Each arrives once."""
     for number in range(6):

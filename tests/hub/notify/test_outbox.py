@@ -8,6 +8,7 @@ from notify_support import HISTORY, SHELL, USB, USER_ADDED, Rig
 from vedette.hub.detect.alerts import Status
 from vedette.hub.detect.schema import AlertRow, RecommendationRow
 from vedette.hub.notify import outbox
+from vedette.hub.notify.schema import NotifyRouteRow
 from vedette.hub.posture import ACTIVE, RESOLVED
 from vedette.hub.registry import Registry
 from vedette.hub.registry.fleet import TwinChange
@@ -134,3 +135,27 @@ def test_what_does_not_fit_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     rig.raise_all([(SHELL, f"d{number}") for number in range(5)])
     assert len(rig.outbox()) == 3
     assert rig.routes.get("r").dropped == 2
+
+
+def test_a_route_that_cannot_be_understood_stops_nothing(rig: Rig, caplog: pytest.LogCaptureFixture):
+    """As of a later release: it is named, what it missed is counted, and the others are told."""
+    rig.route("later")
+    rig.route("other")
+    with rig.database.write.begin() as session:
+        session.get_one(NotifyRouteRow, "later").wanted = '{"where":"tags.x ~ 1"}'
+    rig.alert()
+    assert [route for route, *_ in rig.outbox()] == ["other"]
+    assert rig.routes.get("later").dropped == 1
+    assert "route later cannot be told: where:" in caplog.text
+
+
+def test_a_severity_that_is_not_known_is_told(rig: Rig):
+    """Rather than kept back."""
+    rig.route(severity="High")
+    with rig.database.write.begin() as session:
+        row = session.get_one(AlertRow, rig.alert(HISTORY))
+        columns = {column.name: getattr(row, column.name) for column in AlertRow.__table__.columns}
+        session.add(AlertRow(**columns | {"id": "other", "severity": "Critical"}))
+    assert len(rig.outbox()) == 1
+    [claimed] = rig.deliveries.claim(now, 1) if rig.deliveries.pack(now := time.time() + 60) else []
+    assert claimed.message.severity == "Critical"

@@ -109,7 +109,7 @@ class DeliveryForm(BaseModel):
     error: str
     findings: int
     title: str
-    severity: Severity
+    severity: str
 
 
 class Tried(BaseModel):

@@ -21,7 +21,7 @@ from vedette.hub.detect.alerts import alert_of
 from vedette.hub.detect.schema import AlertRow, Database, RecommendationRow
 from vedette.hub.formats import Notable
 from vedette.hub.notify.message import SHOWN, Item, Message, compose
-from vedette.hub.notify.routes import SEVERITIES, Route, route_of
+from vedette.hub.notify.routes import Route, grade, route_of
 from vedette.hub.notify.schema import NotifyDeliveryRow, NotifyItemRow, NotifyRouteRow
 from vedette.hub.notify.target import Unknown
 from vedette.hub.posture.recommendations import recommendation_of
@@ -37,6 +37,8 @@ RETRY_S = 5.0
 RETRY_FACTOR = 4.0
 LONGEST_RETRY_S = 3600.0
 """5 s, 20 s, 80 s … an hour, four times: four and a half hours until a message is dead."""
+
+ABANDONED = "the hub ended each time while it was being sent"
 
 KEPT_S = 30 * 86_400.0
 KEPT = 10_000
@@ -109,7 +111,10 @@ class Deliveries:
             if session.scalars(due.limit(1)).first() is None:
                 return []
         with self._database.write.begin() as session:
-            return [_claim(session, row, now) for row in session.scalars(due).all()]
+            rows = session.scalars(due).all()
+            for row in [row for row in rows if row.attempts >= MAX_ATTEMPTS]:
+                row.state, row.finished, row.error = State.DEAD, now, ABANDONED
+            return [_claim(session, row, now) for row in rows if row.state == State.PENDING]
 
     def sent(self, claimed: Claimed, now: float) -> None:
         """A message got there."""
@@ -218,7 +223,7 @@ def _pack(session: Session, name: str, now: float) -> int:
 
 def _found(session: Session, rows: Sequence[NotifyItemRow]) -> list[Notable]:
     """The gravest findings as they are now, each once; what is gone is left out."""
-    gravest = sorted(rows, key=lambda row: -SEVERITIES.index(row.severity))
+    gravest = sorted(rows, key=lambda row: -grade(row.severity))
     subjects = dict.fromkeys((row.kind, row.subject) for row in gravest)
     found: list[Notable] = []
     for kind, subject in list(subjects)[:SHOWN]:

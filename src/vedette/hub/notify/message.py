@@ -13,7 +13,7 @@ import msgspec
 
 from vedette.hub.detect.alerts import EVIDENCE, Alert
 from vedette.hub.formats import FINDINGS, Notable, cef
-from vedette.hub.notify.routes import SEVERITIES, Route
+from vedette.hub.notify.routes import Route, grade
 from vedette.wire.declare import utc_text
 
 SHOWN = 50
@@ -50,7 +50,7 @@ def compose(route: Route, identifier: str, items: Sequence[Item], found: Sequenc
     """The message of a route about items, of which those in `found` can be shown."""
     target = route.target
     limit = UDP_BYTES if target.kind.udp else BYTES[target.kind.way]
-    shown = sorted(found, key=lambda one: -SEVERITIES.index(one.severity))[:SHOWN]
+    shown = sorted(found, key=lambda one: -grade(one.severity))[:SHOWN]
     title = _title(items, shown)
     if target.kind.way == "mail":
         body = _mail(title, items, shown)
@@ -116,7 +116,7 @@ def _counts(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _worst(items: Sequence[Item]) -> str:
-    return max((item.severity for item in items), key=SEVERITIES.index)
+    return max((item.severity for item in items), key=grade)
 
 
 def _cef_counts(identifier: str, counts: Mapping[str, Any]) -> dict[str, object]:

@@ -129,14 +129,25 @@ class Notifier:
         return self._deliveries.claim(now, room) if room else []
 
     async def _deliver(self, claimed: Claimed) -> None:
+        route = f"route {claimed.route.name}"
         try:
             await deliver(claimed.route, claimed.message)
         except Undelivered as error:
-            self._note(f"route {claimed.route.name}", error.reason)
-            await self._ask(self._failed, claimed, error)
+            self._note(route, error.reason)
+            await self._mark(self._failed, claimed, error)
+        except Exception as error:  # a mistake of ours takes one message along, and not the others
+            log.error("notifications: %s: %s", route, error, exc_info=error)
+            await self._mark(self._failed, claimed, Undelivered(type(error).__name__, final=True))
         else:
-            self._note(f"route {claimed.route.name}", "")
-            await self._ask(self._deliveries.sent, claimed, time.time())
+            self._note(route, "")
+            await self._mark(self._deliveries.sent, claimed, time.time())
+
+    async def _mark(self, mark: Callable[..., None], *arguments: object) -> None:
+        """Write down what became of a message; where that fails, it is sent again when its claim ends."""
+        try:
+            await self._ask(mark, *arguments)
+        except SQLAlchemyError as error:
+            self._note("database", str(error))
 
     def _failed(self, claimed: Claimed, error: Undelivered) -> None:
         self._deliveries.failed(claimed, time.time(), error.reason, final=error.final)

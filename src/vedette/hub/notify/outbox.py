@@ -6,6 +6,7 @@ the session that writes them, as the audit log does: no caller can forget to tel
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -17,7 +18,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.notify.routes import MAX_ROUTES, Wanted
 from vedette.hub.notify.schema import NotifyItemRow, NotifyRouteRow
+from vedette.hub.notify.target import NotifyError
 from vedette.hub.registry.profiles import ProfileRow
+
+log = logging.getLogger(__name__)
 
 RAISED = "raised"
 
@@ -84,7 +88,11 @@ def _committing(session: Session) -> None:
         return msgspec.json.decode(text) if text else {}
 
     for route in session.scalars(select(NotifyRouteRow).where(NotifyRouteRow.enabled)):
-        _put(session, route, [one for one in noted if _wanted(route.wanted, one, tags)])
+        try:
+            _put(session, route, [one for one in noted if _wanted(route.wanted, one, tags)])
+        except (NotifyError, msgspec.ValidationError) as error:  # a route that another release wrote
+            log.error("notifications: route %s cannot be told: %s", route.name, error)
+            route.dropped += len(noted)
 
 
 def _wanted(text: str, one: Noted, tags: Callable[[str], dict[str, Any]]) -> bool:

@@ -39,6 +39,12 @@ SIGNING_PREFIX = "whsec_"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+
+def grade(severity: str) -> int:
+    """How grave a severity is; one that is not known is told rather than kept back."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
 Severity = Literal["Informational", "Low", "Medium", "High"]
 Form = Literal["json", "cef", "ocsf", "ecs", "sentinel"]
 
@@ -60,7 +66,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether a finding is wanted, but for its device. kind: `alerts` or `recommendations`."""
         return (
             self.about in ("all", kind)
-            and SEVERITIES.index(severity) >= SEVERITIES.index(self.severity)
+            and grade(severity) >= grade(self.severity)
             and (not self.types or any(fnmatch.fnmatchcase(n, p) for n in names for p in self.types))
         )
 

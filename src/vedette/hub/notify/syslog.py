@@ -42,7 +42,7 @@ async def send(route: Route, message: Message, now: float) -> None:
 
 def line(message: Message, text: str, now: float, host: str = "") -> bytes:
     """An RFC 5424 message. MSGID: the finding's message, so that a receiver knows it if it comes twice."""
-    priority = FACILITY * 8 + LEVELS[message.severity]
+    priority = FACILITY * 8 + LEVELS.get(message.severity, LEVELS["High"])
     name = re.sub(r"[^!-~]", "", host or socket.gethostname())[:MAX_HOST] or "-"
     head = f"<{priority}>1 {utc_text(now)} {name} {APP_NAME} - {message.id} - "
     return head.encode() + b"\xef\xbb\xbf" + text.encode()
