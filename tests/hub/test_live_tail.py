@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from api_rig import Rig, running
-from lake_support import SECURITY, body
+from lake_support import NOON, SECURITY, body, intake, message
 
 from vedette.hub import tail
 from vedette.hub.api import v1
+from vedette.hub.follow import Following
 from vedette.hub.intake import Inbound, rows_of
+from vedette.hub.lake import Lake
 from vedette.hub.lake.tables import RawEvent
 from vedette.hub.registry.tokens import Role
 from vedette.hub.tail import Tail, TailFull
@@ -124,3 +126,29 @@ async def test_a_stopping_hub_ends_its_tails(tmp_path: Path):
         await pieces.get()
         rig.intake.tail.close()
         await task
+
+
+async def test_what_another_process_stores_is_told_of(tmp_path: Path):
+    """Once, as are one's own events, which stand in the lake, too; from when somebody begins to look on."""
+    async with intake(tmp_path) as own, intake(tmp_path) as other:
+        following = Following(tmp_path, own.tail)
+        await other.submit(message("before"))
+        await following.look()
+        with own.tail.reader() as reader:
+            await following.look()
+            await other.submit(message("theirs", device="d2"))
+            await own.submit(message("ours", device="d1"))
+            await following.look()
+            await following.look()
+            own.tail.close()
+            told = [e async for batch, _ in reader.batches(1) for e in batch]
+    assert sorted((e.DeviceId, json.loads(e.EventDetails)["Commandline"]) for e in told) == [
+        ("d1", "ours"),
+        ("d2", "theirs"),
+    ]
+    stored = {row.IoTRawEventId: row for row in told}
+    found = Lake(tmp_path).query("SELECT * FROM raw_events WHERE DeviceId = 'd2'", "sql")
+    (row,) = found.rows
+    theirs = stored[row[found.columns.index("IoTRawEventId")]]
+    assert theirs.TimeGenerated.timestamp() == NOON
+    assert set(found.columns) == set(theirs._fields)

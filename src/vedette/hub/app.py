@@ -24,6 +24,7 @@ from vedette.hub.detect.engine import Detection
 from vedette.hub.detect.schema import Database
 from vedette.hub.detection import open_detection
 from vedette.hub.findings import findings
+from vedette.hub.follow import Following
 from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
@@ -135,6 +136,7 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     intake = Intake(state.lake)
     operations = Operations()
     recorder = Recorder(operations, intake.submit)
+    following = Following(state.lake, intake.tail)
     gateway = Gateway(
         registry,
         intake.submit,
@@ -145,6 +147,7 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     )
     await intake.start()
     await recorder.start()
+    await following.start()
     await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
     application = service.build(lambda: intake.fault, role)
     access = Access(registry.policies, settings.host_names, settings.limits, operations)
@@ -171,6 +174,7 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     # Stop order: no new messages, then acknowledge what the lake takes, then who only reads it.
     await gateway.close()
     await recorder.close()
+    await following.close()
     await intake.close()
     await https.close()
     queries.close()

@@ -16,6 +16,10 @@ MAX_WAITING = 1_000
 """Events that wait for one reader, about 1 MB; beyond them the oldest are lost to it, and counted."""
 
 
+MAX_KNOWN = 50_000
+"""Events that are known to have been told of, 10 MB; kept while somebody is looking on."""
+
+
 class TailFull(Exception):
     """There are too many readers."""
 
@@ -61,10 +65,11 @@ class Reader:
 
 
 class Tail:
-    """Hands events on to all readers. For one event loop."""
+    """Hands events on to all readers, each event once. For one event loop."""
 
     def __init__(self) -> None:
         self._readers: set[Reader] = set()
+        self._known: dict[str, None] = {}
 
     @property
     def readers(self) -> int:
@@ -72,9 +77,16 @@ class Tail:
         return len(self._readers)
 
     def publish(self, events: Sequence[RawEvent]) -> None:
-        """Tell of events that are durable."""
+        """Tell of events that are durable; of those that were told of already, not again."""
+        if not self._readers:
+            self._known.clear()
+            return
+        news = [event for event in events if event.IoTRawEventId not in self._known]
+        self._known.update(dict.fromkeys(event.IoTRawEventId for event in news))
+        for _ in range(len(self._known) - MAX_KNOWN):
+            del self._known[next(iter(self._known))]
         for reader in self._readers:
-            reader.offer(events)
+            reader.offer(news)
 
     @contextmanager
     def reader(self, device: str = "", name: str = "") -> Iterator[Reader]:

@@ -143,7 +143,7 @@ def router(tokens: Tokens, queries: Queries, tail: Tail) -> APIRouter:
         device_id: Annotated[str, Query(pattern=ID_PATTERN)] | None = None,
         name: Annotated[str, Query(max_length=64)] | None = None,
     ) -> Response:
-        """Events as this hub process stores them: `event: raw`, and `event: lost` if you read too slowly."""
+        """Events as they are stored, by any hub: `event: raw`, and `event: lost` if you read too slowly."""
         looking = tail.reader(device_id or "", name or "")
         try:
             reader = looking.__enter__()  # refuse before the answer has begun
