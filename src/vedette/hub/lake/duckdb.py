@@ -51,12 +51,15 @@ def connect(lake: Where, bounds: Confinement) -> DuckDBPyConnection:
     paths = at(lake).attach(connection, sizes)
     connection.execute(f"SET allowed_paths = {_literal(paths)}")
     connection.execute("SET enable_external_access = false")
+    for table in present:
+        connection.execute(f"CREATE VIEW {table.name} AS {_scan(table, [], uniform=True)}")
+    for statement in STATEMENTS:
+        connection.execute(statement)
+    # Only now, since every view that is made looks into the files of those that it stands on.
     each = iter(paths)
     for table, (uniform, files) in present.items():
         scan = _scan(table, list(itertools.islice(each, len(files))), uniform=uniform)
-        connection.execute(f"CREATE VIEW {table.name} AS {scan}")
-    for statement in STATEMENTS:
-        connection.execute(statement)
+        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {scan}")
     connection.execute("SET lock_configuration = true")
     return connection
 
