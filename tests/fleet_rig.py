@@ -18,7 +18,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -70,29 +72,60 @@ backend pages
 """
 
 
-class Hub:
-    """One hub process, on ports of its own."""
+class Part(NamedTuple):
+    """Something that can fail. kill, back: return when it has; vital: without it nothing is acknowledged."""
+
+    name: str
+    kill: Callable[[], object]
+    back: Callable[[], object]
+    vital: bool = False
+
+
+class Program:
+    """A process that can be ended and started again. log: where its words go."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self._process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Signal it, and wait for its end; its status."""
+        self._process.send_signal(number)
+        return self._process.wait()
+
+    def tail(self) -> str:
+        """The end of what it wrote."""
+        return self._log.read_text()[-2_000:]
+
+
+class Hub(Program):
+    """One hub process, on ports of its own. `start`, then `wait` until it is ready."""
 
     def __init__(self, role: str, state: HubState) -> None:
         self.role = role
         self.state = state
         self.mqtt, self.https = free_port(), free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Begin; `wait` tells when it is ready."""
         ports = ["--mqtt-port", str(self.mqtt), "--https-port", str(self.https)]
-        with (self.state.root / "hub.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*VEDETTE, "hub", "run", "--state", str(self.state.root), "--role", self.role, *ports],
-                stdout=log,
-                stderr=log,
-            )
+        command = [*VEDETTE, "hub", "run", "--state", str(state.root), "--role", role, *ports]
+        super().__init__(command, state.root / "hub.log")
+
+    def again(self) -> None:
+        """Start it, and wait until it is ready."""
+        self.start()
+        self.wait()
 
     def wait(self) -> None:
         """Until it says that it can do its work."""
@@ -102,8 +135,7 @@ class Hub:
                 self.ask("/readyz")
                 return
             except (OSError, urllib.error.URLError):
-                assert self._process is not None
-                assert self._process.poll() is None, f"{self.role} has ended: {self.tail()}"
+                assert self.runs, f"{self.role} has ended: {self.tail()}"
                 assert time.monotonic() < deadline, f"{self.role} does not get ready: {self.tail()}"
                 time.sleep(0.2)
 
@@ -120,20 +152,6 @@ class Hub:
         lines = self.ask("/metrics").decode().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("vedette_hub_connected ")))
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Signal it, and wait for its end; its status."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait()
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def tail(self) -> str:
-        """The end of what it wrote."""
-        return (self.state.root / "hub.log").read_text()[-2_000:]
-
 
 class Fleet:
     """A fleet in a directory. `with` starts and ends it; `say` is told what happens."""
@@ -145,20 +163,21 @@ class Fleet:
         self._count = devices
         self._local = local
         self._say = say
-        self._parts = ExitStack()
+        self._running = ExitStack()
+        self.parts: list[Part] = []
         self.mqtt, self.https = free_port(), free_port()
         self.gateways: list[Hub] = []
         self.worker: Hub
         self.devices: list[Device] = []
 
     def __enter__(self) -> Fleet:
-        with self._parts:
+        with self._running:
             self._start()
-            self._parts = self._parts.pop_all()
+            self._running = self._running.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._parts.close()
+        self._running.close()
 
     @property
     def hubs(self) -> list[Hub]:
@@ -190,7 +209,8 @@ class Fleet:
             else:
                 self.gateways.append(hub)
             hub.start()
-            self._parts.callback(_end, hub)
+            self._running.callback(_end, hub)
+            self.parts.append(Part(name, partial(hub.end, signal.SIGKILL), hub.again))
         for hub in self.hubs:
             hub.wait()
             ports = f"MQTT {hub.mqtt}, HTTPS {hub.https}" if hub.role == "gateway" else f"HTTPS {hub.https}"
@@ -200,19 +220,23 @@ class Fleet:
     def _postgresql(self) -> str:
         found = programs()
         assert found is not None, "no PostgreSQL server here"
-        port = self._parts.enter_context(cluster(found))
-        connection = connect(port)
+        server = self._running.enter_context(cluster(found))
+        connection = connect(server.port)
         connection.run("CREATE DATABASE fleet")
         connection.close()
-        self._say(f"postgresql     127.0.0.1:{port}")
-        return f"postgresql://{USER}@127.0.0.1:{port}/fleet"
+        self._say(f"postgresql     127.0.0.1:{server.port}")
+        self.parts.append(Part("postgresql", partial(server.stop, signal.SIGKILL), server.start))
+        return f"postgresql://{USER}@127.0.0.1:{server.port}/fleet"
 
     def _object_store(self) -> dict[str, object]:
         """The settings that say where the lake is."""
         if self._local:
             self._say(f"lake           {self._root / 'lake'}")
             return {"lake": str(self._root / "lake")}
-        store = self._parts.enter_context(object_store.s3())
+        store = self._running.enter_context(object_store.s3())
+        # The emulator keeps all in memory: it can be away, but not killed.
+        away, back = partial(store.signal, signal.SIGSTOP), partial(store.signal, signal.SIGCONT)
+        self.parts.append(Part("object store", away, back, vital=True))
         self._say(f"object store   {store.options['aws_endpoint_url']}, lake {store.url}")
         return {"lake": store.url, "lake_options": store.options}
 
@@ -244,10 +268,11 @@ class Fleet:
             )
         )
         program = shutil.which("haproxy") or "/usr/sbin/haproxy"
-        with (self._root / "haproxy.log").open("wb") as log:
-            balancer = subprocess.Popen([program, "-db", "-f", str(config)], stdout=log, stderr=log)
-        self._parts.callback(balancer.wait)
-        self._parts.callback(balancer.terminate)
+        balancer = Program([program, "-db", "-f", str(config)], self._root / "haproxy.log")
+        balancer.start()
+        self._running.callback(balancer.end)
+        kill = partial(balancer.end, signal.SIGKILL)
+        self.parts.append(Part("load balancer", kill, balancer.start, vital=True))
         self._say(
             f"load balancer  pid {balancer.pid}, MQTT {self.mqtt}, https://{HOST}:{self.https}/console/"
         )

@@ -26,35 +26,60 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+class Server:
+    """A cluster in a directory of its own; what it was told stays there while it is stopped or killed."""
+
+    def __init__(self, bin_directory: Path) -> None:
+        self._bin = bin_directory
+        self._home = Path(tempfile.mkdtemp(prefix="vedette-pg-"))
+        # The server refuses to run as root.
+        account = pwd.getpwnam("nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+        who = {"user": account.pw_uid, "group": account.pw_gid} if os.geteuid() == 0 else {}
+        self._how = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": self._home, **who}
+        os.chown(self._home, account.pw_uid, account.pw_gid)
+        initdb = [
+            bin_directory / "initdb",
+            "-D",
+            self._home / "data",
+            "-U",
+            USER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run([*initdb, "--locale=C", "--no-sync"], check=True, **self._how)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "fsync=off", "max_connections=60")
+        options = [word for setting in settings for word in ("-c", setting)]
+        program = [self._bin / "postgres", "-D", self._home / "data", "-k", self._home]
+        self._process = subprocess.Popen([*program, *options], **self._how)
+        _wait(self._process, self.port)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """End it: at once, but in order (SIGTERM would wait for clients), or as it is told."""
+        self._process.send_signal(number)
+        self._process.wait(PATIENCE_S)
+
+    def remove(self) -> None:
+        """Remove what it kept."""
+        shutil.rmtree(self._home)
+
+
 @contextmanager
-def cluster(bin_directory: Path) -> Iterator[int]:
-    """A running cluster; yields its port."""
-    directory = Path(tempfile.mkdtemp(prefix="vedette-pg-"))
-    # The server refuses to run as root.
-    account = pwd.getpwnam("nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
-    who = {"user": account.pw_uid, "group": account.pw_gid} if os.geteuid() == 0 else {}
-    os.chown(directory, account.pw_uid, account.pw_gid)
-    data = directory / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": directory}
-    initdb = [bin_directory / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]
-    subprocess.run([*initdb, "--no-sync"], check=True, **who, **quiet)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(bin_directory / "postgres", "-D", data, "-p", str(port), "-k", directory),
-            *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60"),
-        ],
-        **who,
-        **quiet,
-    )
+def cluster(bin_directory: Path) -> Iterator[Server]:
+    """A running cluster."""
+    server = Server(bin_directory)
     try:
-        _wait(server, port)
-        yield port
+        server.start()
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients
-        server.wait(PATIENCE_S)
-        shutil.rmtree(directory)
+        server.stop()
+        server.remove()
 
 
 def connect(port: int) -> pg8000.native.Connection:

@@ -17,8 +17,8 @@ def postgresql_port() -> Iterator[int]:
     found = programs()
     if found is None:
         pytest.skip("no PostgreSQL server here")
-    with cluster(found) as port:
-        yield port
+    with cluster(found) as server:
+        yield server.port
 
 
 @pytest.fixture(scope="session")
