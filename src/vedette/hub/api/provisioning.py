@@ -48,7 +48,8 @@ def router(registry: Registry, host: str) -> APIRouter:
     routes = APIRouter(route_class=_Route, include_in_schema=False)
 
     def admitted(scope: str, registration_id: str, authorization: Annotated[str, Header()] = "") -> _Admitted:
-        applicant = applicant_of(scope, registration_id, authorization[:MAX_TOKEN_CHARACTERS])
+        token = authorization[:MAX_TOKEN_CHARACTERS].encode()
+        applicant = applicant_of(scope, registration_id, token)
         candidates = registry.enrollments.candidates(registration_id)
         return _Admitted(applicant, admit(applicant, candidates, time.time()))
 

@@ -57,15 +57,18 @@ def read_claim(connect: Connect, host_names: Collection[str]) -> Claim:
         raise Refused(ConnectCode.NOT_AUTHORIZED, "user name: names another host")
     if rest != connect.client_id and not rest.startswith(f"{connect.client_id}/"):
         raise Refused(ConnectCode.BAD_CREDENTIALS, "user name: does not name the client id")
-    if connect.password is None:
-        return Claim(identity, None)
+    return Claim(identity, None if connect.password is None else read_token(connect.password))
+
+
+def read_token(password: bytes) -> Token:
+    """The token that a password is. Raises Refused."""
     try:
-        token = Token.parse(connect.password.decode())
+        token = Token.parse(password.decode())
     except (DialectError, UnicodeDecodeError):
         raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token") from None
     if len(token.expiry) > MAX_EXPIRY_DIGITS:
         raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token")
-    return Claim(identity, token)
+    return token
 
 
 def check(

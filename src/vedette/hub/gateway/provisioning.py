@@ -69,11 +69,7 @@ def read_applicant(connect: Connect, chain: Sequence[x509.Certificate]) -> Appli
     registration_id = unquote(rest.partition("/")[0])
     if registration_id != connect.client_id:
         raise Refused(ConnectCode.BAD_CREDENTIALS, "user name: does not name the registration id")
-    try:
-        password = None if connect.password is None else connect.password.decode()
-    except UnicodeDecodeError:
-        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token") from None
-    return applicant_of(scope, registration_id, password, chain)
+    return applicant_of(scope, registration_id, connect.password, chain)
 
 
 class Provisioning:

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 import msgspec
 from cryptography import x509
 
-from vedette.hub.gateway.auth import MAX_EXPIRY_DIGITS, NOBODY, Refused
+from vedette.hub.gateway.auth import NOBODY, Refused, read_token
 from vedette.hub.gateway.certificates import current, leads, names, thumbprints
 from vedette.hub.registry import AlreadyExists, Registry
 from vedette.hub.registry.enrollments import Enrollment, Registration
-from vedette.wire.iothub import DialectError, Token, valid_id
+from vedette.wire.iothub import Token, valid_id
 from vedette.wire.packets import ConnectCode
 
 RETRY_AFTER_S = 1
@@ -41,22 +41,16 @@ class Applicant(msgspec.Struct, frozen=True):
 
 
 def applicant_of(
-    scope: str, registration_id: str, password: str | None, chain: Sequence[x509.Certificate] = ()
+    scope: str, registration_id: str, password: bytes | None, chain: Sequence[x509.Certificate] = ()
 ) -> Applicant:
     """Raises Refused. Any id scope will do: devices keep the one they were made with."""
     if not valid_id(registration_id):
         raise Refused(ConnectCode.BAD_CREDENTIALS, "user name: does not name the registration id")
-    if password is None:
-        if not chain:
-            raise Refused(ConnectCode.BAD_CREDENTIALS, "password: missing, and no certificate")
-        return Applicant(scope, registration_id, None, chain)
-    try:
-        token = Token.parse(password)
-    except DialectError:
-        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token") from None
-    if len(token.expiry) > MAX_EXPIRY_DIGITS:
-        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: not a token")
-    return Applicant(scope, registration_id, token)
+    if password is not None:
+        return Applicant(scope, registration_id, read_token(password))
+    if not chain:
+        raise Refused(ConnectCode.BAD_CREDENTIALS, "password: missing, and no certificate")
+    return Applicant(scope, registration_id, None, chain)
 
 
 def admit(applicant: Applicant, candidates: Sequence[Enrollment], now: float) -> Enrollment:
