@@ -39,6 +39,7 @@ from vedette.hub.registry import Registry
 from vedette.hub.registry.hubs import Role
 from vedette.hub.settings import HubSettings, HubState, check_port
 from vedette.hub.tls import Pki, ensure_pki
+from vedette.hub.traces import exported
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ async def _run(state: HubState, settings: HubSettings, role: Role) -> None:
     hub = _Hub(state, settings, pki, Registry(state.registry_url), role)
     async with AsyncExitStack() as parts:  # they end in the reverse order
         parts.callback(hub.registry.close)
+        parts.enter_context(exported(settings.traces))
         work = await parts.enter_async_context(_working(hub)) if role != "gateway" else None
         gateway = await parts.enter_async_context(_serving(hub, work)) if role != "worker" else None
         if work and not gateway:

@@ -38,7 +38,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `gs://bucket/prefix` or a path; empty for a directory in the state directory. lake_options: what the
     client of the object store is told besides its environment variables, such as `aws_region`; may hold
     secrets. retention_days: age at which rows are removed; retention: the same for single tables.
-    limits: what one client may ask of the hub.
+    limits: what one client may ask of the hub. traces: URL of an OpenTelemetry collector, as in
+    `http://localhost:4318/v1/traces`; empty for none.
     """
 
     host_names: tuple[str, ...]
@@ -51,6 +52,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     retention_days: Days = 90
     retention: dict[Literal["raw_events", "dead_letters"], Days] = {}
     limits: Limits = Limits()
+    traces: str = ""
 
 
 class HubState(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from math import inf
 import msgspec
 from cryptography import x509
 from OpenSSL import SSL
+from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket
 
 from vedette.hub.gateway import websocket
@@ -63,6 +64,7 @@ from vedette.hub.registry import (
 from vedette.hub.registry.calls import Call
 from vedette.hub.registry.connections import Holding
 from vedette.hub.tls import bound_tls_buffers
+from vedette.hub.traces import TRACER
 from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
 from vedette.wire.mqtt import Violation
@@ -267,8 +269,13 @@ class Gateway:
         """Hand a message to the sink; when this returns it is durable. Raises HubFault."""
         self.counters.messages += 1
         self.counters.bytes += len(inbound.body)
+        about: dict[str, str | int] = {
+            "device.id": inbound.identity.client_id,
+            "message.bytes": len(inbound.body),
+        }
         try:
-            await self._sink(inbound)
+            with TRACER.start_as_current_span("PUBLISH", kind=SpanKind.SERVER, attributes=about):
+                await self._sink(inbound)
         except Exception as error:
             self._lake_fault.breaks(error)
             raise HubFault from error
