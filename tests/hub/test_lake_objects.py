@@ -93,6 +93,56 @@ async def test_a_question_reads_the_lake_and_nothing_else(lake: Bucket):
         sql(lake, "COPY (SELECT 1) TO 'lake://mine.parquet'")
 
 
+async def test_a_store_that_fails_while_a_question_is_answered_is_named(
+    lake: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    """The error says what the store said, in one line."""
+    async with intake(lake) as hub:
+        await hub.submit(message("ls"))
+
+    def fails(*_: object) -> bytes:
+        raise OSError("Generic S3 error: the bucket is on fire")
+
+    monkeypatch.setattr(Bucket, "range", fails)
+    with pytest.raises(QueryError, match="the bucket is on fire$") as refused:
+        sql(lake, "SELECT * FROM raw_events")
+    assert "Traceback" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+async def test_what_was_read_once_is_not_asked_for_again(lake: Bucket, monkeypatch: pytest.MonkeyPatch):
+    """Files never change, so the second question costs no request for small ones."""
+    async with intake(lake) as hub:
+        await hub.submit(message("ls"))
+    place, asked = locate(lake.uri, lake.given, lake.scratch), list[str]()
+    assert isinstance(place, Bucket)
+    get = objects.obstore.get_range
+
+    def counted(store: object, name: str, **part: int) -> object:
+        asked.append(name)
+        return get(store, name, **part)
+
+    monkeypatch.setattr(objects.obstore, "get_range", counted)
+    assert len(stored(place)) == 1
+    once = len(asked)
+    assert once > 0
+    assert len(stored(place)) == 1
+    assert len(asked) == once
+
+
+def test_the_cache_keeps_the_latest_within_its_bound(monkeypatch: pytest.MonkeyPatch):
+    """The oldest goes first, and what is large is not kept at all."""
+    monkeypatch.setattr(objects, "CACHE_BYTES", 100)
+    monkeypatch.setattr(objects, "CACHED_READ", 60)
+    cache = objects.Recent()
+    for name in "abc":
+        cache.add((name, 0, 40), b"x" * 40)
+        cache.get(("a", 0, 40))
+    cache.add(("large", 0, 61), b"x" * 61)
+    kept = [name for name in ("a", "b", "c", "large") if cache.get((name, 0, 61 if name == "large" else 40))]
+    assert kept == ["a", "c"]
+
+
 @pytest.mark.slow
 def test_processes_that_commit_at_once_lose_and_double_nothing(lake: Bucket, tmp_path: Path):
     """Three hubs store into one lake, each also what another stores, while one of them maintains it."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 
 _DRAWING = re.compile(r"\x1b\[[0-9;]*m|↳")
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*(?:[\w.]+: )?(?P<said>.*)")
 
 
 def reason(error: Exception) -> str:
     """An error in one line: delta-rs draws its causes over several, in colour."""
-    return " ".join(_DRAWING.sub("", str(error)).split()) or type(error).__name__
+    return " ".join(_DRAWING.sub("", told(str(error))).split()) or type(error).__name__
+
+
+def told(text: str) -> str:
+    """DuckDB's message. Where it asked us for a file and we failed: just what we said."""
+    match = _TRACEBACK.search(text)
+    return match["said"] if match else text
 
 
 class CommitFailed(Exception):

@@ -14,7 +14,7 @@ import msgspec
 
 from vedette.hub.kql import DuckDB
 from vedette.hub.lake.duckdb import Confinement, connect
-from vedette.hub.lake.errors import QueryError, reason
+from vedette.hub.lake.errors import QueryError, reason, told
 from vedette.hub.lake.kql import translate
 from vedette.hub.lake.storage import Where
 
@@ -197,7 +197,7 @@ def _reported(connection: DuckDBPyConnection, seconds: float, language: str) -> 
     except duckdb.OutOfMemoryException:
         raise QueryError("needed more memory than a query may use") from None
     except duckdb.Error as error:
-        raise _explained(str(error), language) from None
+        raise _explained(told(str(error)), language) from None
     finally:
         timer.cancel()
         timer.join()
@@ -247,10 +247,10 @@ def plain_rows(cursor: DuckDBPyConnection, size: int) -> Iterator[list[tuple[Any
     """A started query's rows for display, so many at a time."""
     dynamic = {i for i, column in enumerate(cursor.description or ()) if str(column[1]) == "JSON"}
     while some := cursor.fetchmany(size):
-        yield [tuple(_plain(value, i in dynamic) for i, value in enumerate(row)) for row in some]
+        yield [tuple(plain(value, dynamic=i in dynamic) for i, value in enumerate(row)) for row in some]
 
 
-def _plain(value: Any, dynamic: bool) -> Any:
+def plain(value: Any, *, dynamic: bool = False) -> Any:
     """A value for display: a dynamic string without its quotes, a whole sum as an integer."""
     if dynamic and isinstance(value, str) and value.startswith('"'):
         return msgspec.json.decode(value)
