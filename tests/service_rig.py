@@ -29,7 +29,7 @@ class ServiceRig:
         access = Access(rig.registry.policies, [HOST], rig.limits, rig.gateway.operations)
         application.include_router(iothub.router(rig.registry, access))
         application.include_router(downlink.router(rig.registry, rig.gateway, access))
-        application.include_router(provisioning.router(rig.registry, HOST))
+        application.include_router(provisioning.router(rig.registry, HOST, rig.limits))
         application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
         self.https = Https(
             application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key, limits=rig.limits.http

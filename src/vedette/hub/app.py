@@ -155,7 +155,7 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     access = Access(registry.policies, settings.host_names, settings.limits, operations)
     application.include_router(iothub.router(registry, access))
     application.include_router(downlink.router(registry, gateway, access))
-    application.include_router(provisioning.router(registry, settings.host_names[0]))
+    application.include_router(provisioning.router(registry, settings.host_names[0], settings.limits))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
     application.include_router(metrics.router(gateway, intake, *(work or ())))
     pages = console.open_backend(state, settings, registry)

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from certificates import issue
-from gateway_rig import HOST
+from gateway_rig import HOST, ROOMY
 from service_rig import ServiceRig, serving
 from vedette.hub.registry.enrollments import Enrollment
 from vedette.wire import dps
@@ -63,3 +64,12 @@ async def test_a_certificate_s_enrollment_opens_to_no_key(hub: ServiceRig):
     signed = quote(base64.b64encode(digest), safe="")
     empty = f"SharedAccessSignature sr={resource}&sig={signed}&se={expiry}&skn=registration"
     assert (await hub.ask("PUT", f"{PLACE}/register", token=empty)).status_code == 401
+
+
+async def test_registrations_are_paced(tmp_path: Path):
+    """Strangers' too, since each is held against every enrollment; the device is told when to come again."""
+    limits = msgspec.structs.replace(ROOMY, requests_per_second=0.1, request_burst=1)
+    async with serving(tmp_path, limits) as hub:
+        first, second = [await hub.ask("PUT", f"{PLACE}/register", token="nonsense") for _ in range(2)]
+        assert (first.status_code, second.status_code) == (401, 429)
+        assert second.headers["retry-after"] == "1"

@@ -27,6 +27,7 @@ from vedette.hub.gateway.registrar import (
     outcome,
     register,
 )
+from vedette.hub.limits import Bucket, Limits
 from vedette.hub.registry import Registry
 from vedette.hub.registry.enrollments import Enrollment
 
@@ -38,16 +39,26 @@ MAX_TOKEN_CHARACTERS = 4_096
 _warnings = Warnings(logging.getLogger(__name__))
 
 
+class _Busy(Exception):
+    """More registrations than the hub takes at a time; the device is to come again."""
+
+
 class _Admitted(NamedTuple):
     applicant: Applicant
     enrollment: Enrollment
 
 
-def router(registry: Registry, host: str) -> APIRouter:
-    """The routes. host: the hub that devices are assigned to."""
+def router(registry: Registry, host: str, limits: Limits = Limits()) -> APIRouter:  # noqa: B008 - frozen
+    """The routes. host: the hub that devices are assigned to. limits: of requests, all devices together.
+
+    Who registers is known only after every enrollment was tried, so that strangers are paced as well.
+    """
     routes = APIRouter(route_class=_Route, include_in_schema=False)
+    bucket = Bucket(limits.requests_per_second, limits.request_burst, time.monotonic())
 
     def admitted(scope: str, registration_id: str, authorization: Annotated[str, Header()] = "") -> _Admitted:
+        if not bucket.take(time.monotonic()):
+            raise _Busy
         token = authorization[:MAX_TOKEN_CHARACTERS].encode()
         applicant = applicant_of(scope, registration_id, token)
         candidates = registry.enrollments.candidates(registration_id)
@@ -85,13 +96,15 @@ class _Route(APIRoute):
                 peer = request.client.host if request.client else "?"
                 _warnings.write("%s: refused: %s", peer, refused.reason)
                 return _json((401, {"errorCode": 401_002, "message": "Unauthorized"}))
+            except _Busy:
+                return _json((429, {"errorCode": 429_001, "message": "Too many registrations at a time"}))
 
         return answer
 
 
 def _json(answer: Answer) -> Response:
     status, body = answer
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 202 else {}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (202, 429) else {}
     if "errorCode" in body:
         body = body | {"trackingId": secrets.token_hex(16)}
     return Response(msgspec.json.encode(body), status, headers, "application/json; charset=utf-8")
