@@ -156,7 +156,7 @@ class _Desk:
         task = asyncio.create_task(call(rollout.run))
         _running.add(task)
         task.add_done_callback(_running.discard)
-        ui.navigate.to(at(f"/rollout/{rollout.id}"))
+        parts.go(at(f"/rollout/{rollout.id}"))
 
 
 class _Watch:

@@ -28,9 +28,9 @@ def group_row(
             names[where] = "By condition"
         chosen = ui.select(names, value=where).props("outlined dense options-dense").style("width: 190px")
         chosen.props('aria-label="Group"')
-        chosen.on_value_change(lambda event: ui.navigate.to(address(event.value or "")))
+        chosen.on_value_change(lambda event: parts.go(address(event.value or "")))
         field = ui.input(HINT, value=where).props("outlined dense clearable").style("width: 340px")
-        field.on("keydown.enter", lambda: ui.navigate.to(address((field.value or "").strip())))
+        field.on("keydown.enter", lambda: parts.go(address((field.value or "").strip())))
         if where and parts.may(request, Role.OPERATOR):
             known = next((group for group in groups if group.condition == where), None)
             if known:
@@ -67,6 +67,6 @@ def _drop(backend: Backend, request: Request, group: Group, address: Callable[[s
         user = await backend.demand(request, Role.OPERATOR)
         with acting_as(f"user:{user.name}"):
             await call(lambda: backend.shelf.drop_group(group.name))
-        ui.navigate.to(address(""))
+        parts.go(address(""))
 
     ui.button("Remove group", on_click=parts.guarded(drop)).props("flat dense")

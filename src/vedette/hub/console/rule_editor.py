@@ -147,11 +147,11 @@ class _Editor:
             await call(lambda: self._backend.rulebook.save(name, text, user.name))
         rules = await call(self._backend.rulebook.rules)
         mine = next((rule for rule in rules.rules if rule.path == PLACE + name), None)
-        ui.navigate.to(rule_at(mine.id) if mine else at("/rules", state="own"))
+        parts.go(rule_at(mine.id) if mine else at("/rules", state="own"))
 
     async def _remove(self, *_: object) -> None:
         user = await self._backend.demand(self._request, Role.OPERATOR)
         name = self._name.value or ""
         with acting_as(f"user:{user.name}"):
             await call(lambda: self._backend.rulebook.remove(name))
-        ui.navigate.to(at("/rules"))
+        parts.go(at("/rules"))

@@ -84,7 +84,7 @@ def _dialog(backend: Backend, request: Request, like: Suppression, name: str) ->
             )
             with acting_as(f"user:{user.name}"):
                 await call(lambda: backend.alerts.suppress(wanted))
-            ui.navigate.to(at("/suppressions"))
+            parts.go(at("/suppressions"))
 
         with parts.block("row"):
             ui.button("Suppress", on_click=parts.guarded(add)).props("unelevated dense").classes("small")

@@ -100,7 +100,7 @@ class _Editor:
 
     def _to_group(self) -> None:
         patch = msgspec.json.encode(self._patch).decode()
-        ui.navigate.to(at("/configure", patch=patch if len(patch) <= MAX_PATCH else ""))
+        parts.go(at("/configure", patch=patch if len(patch) <= MAX_PATCH else ""))
 
     def _show_verdict(self) -> None:
         found = differences(self._twin.desired, self._twin.reported)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from nicegui import ui
 
+from vedette.hub.console.gate import PATH
+
 Tone = Literal["", "good", "warn", "bad", "note"]
 
 SEVERITY_TONE: Mapping[str, Tone] = {
@@ -35,11 +37,16 @@ def text(content: str, classes: str = "", tag: str = "div") -> ui.label:
     return element(tag, content).classes(classes)
 
 
+def go(address: str) -> None:
+    """Lead the browser to an address of the console; the framework puts its own path before it again."""
+    ui.navigate.to(address.removeprefix(PATH))
+
+
 def search(placeholder: str, value: str, address: Callable[[str], str]) -> None:
     """A field that leads to the address of what is typed into it."""
     field = ui.input(placeholder=placeholder, value=value).props("outlined dense clearable")
     field.props(f'aria-label="{placeholder}"').style("width: 260px")
-    field.on("keydown.enter", lambda: ui.navigate.to(address(field.value or "")))
+    field.on("keydown.enter", lambda: go(address(field.value or "")))
 
 
 def pages(page: int, more: bool, address: Callable[[int], str], of: str = "") -> None:
