@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import event, func, inspect, select
+from sqlalchemy import event, func, insert, inspect, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.notify.routes import MAX_ROUTES, Wanted
@@ -117,16 +117,22 @@ def _put(session: Session, route: NotifyRouteRow, noted: list[Noted]) -> None:
     room = max(0, MAX_WAITING - (session.scalar(waiting) or 0))
     route.dropped += max(0, len(noted) - room)
     now = time.time()
-    session.add_all(
-        NotifyItemRow(
-            route=route.name,
-            kind=one.kind,
-            subject=msgspec.json.encode(inspect(one.row).mapper.primary_key_from_instance(one.row)).decode(),
-            change=one.change,
-            severity=one.row.severity,
-            type=one.type,
-            device_id=one.row.device_id,
-            at=now,
-        )
+    rows = [
+        {
+            "route": route.name,
+            "kind": one.kind,
+            "subject": msgspec.json.encode(_key(one.row)).decode(),
+            "change": one.change,
+            "severity": one.row.severity,
+            "type": one.type,
+            "device_id": one.row.device_id,
+            "at": now,
+        }
         for one in noted[:room]
-    )
+    ]
+    if rows:
+        session.execute(insert(NotifyItemRow), rows)
+
+
+def _key(row: Any) -> tuple[Any, ...]:
+    return tuple(inspect(row).mapper.primary_key_from_instance(row))
