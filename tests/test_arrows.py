@@ -50,6 +50,7 @@ HUB_ONLY = {
     "fastapi",
     "nicegui",
     "flatbuffers",
+    "httpcore",
     "pyarrow",
     "rich",
     "sqlalchemy",
