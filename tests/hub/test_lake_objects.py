@@ -104,7 +104,7 @@ async def test_a_store_that_fails_while_a_question_is_answered_is_named(
         raise OSError("Generic S3 error: the bucket is on fire")
 
     monkeypatch.setattr(Bucket, "range", fails)
-    with pytest.raises(QueryError, match="the bucket is on fire$") as refused:
+    with pytest.raises(QueryError, match=r"the bucket is on fire$") as refused:
         sql(lake, "SELECT * FROM raw_events")
     assert "Traceback" not in str(refused.value)
     assert "\n" not in str(refused.value)

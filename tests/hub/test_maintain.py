@@ -319,3 +319,22 @@ def test_a_hub_that_starts_with_a_clock_far_ahead_removes_nothing(tmp_path: Path
     upkeep = Maintenance(tmp_path, retention_days=30)
     upkeep.turn(NOW + 400 * DAY)
     assert (upkeep.state.expired_files, len(stored(tmp_path))) == (0, 4)
+
+
+async def test_what_came_while_the_clock_was_wrong_is_kept_and_known(tmp_path: Path):
+    """In 1970 and in 2106: stored once, known again after a restart, and never taken for old."""
+    wrong = {"unset": 60.0, "ahead": 4_291_747_200.0}
+    now = time.time()
+    async with intake(tmp_path) as hub:
+        await hub.submit(message("ls", mid="before", received=now - 86_400))
+        for mid, received in wrong.items():
+            await hub.submit(message("ls", mid=mid, received=received))
+        await hub.submit(message("ls", mid="after", received=now))
+    upkeep = Maintenance(tmp_path, retention_days=1)
+    upkeep.turn(datetime.fromtimestamp(now, UTC), sweep=True)
+    assert upkeep.state.held == ""
+    async with intake(tmp_path) as hub:
+        for mid in ("before", *wrong, "after"):
+            await hub.submit(message("ls", mid=mid, received=now))
+        assert hub.counters.duplicates == 4
+    assert stored(tmp_path) == {f"{mid}/0": 1 for mid in ("before", *wrong, "after")}

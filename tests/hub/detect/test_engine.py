@@ -1,5 +1,7 @@
 """From commit to alert: nothing lost, nothing twice, whatever happens in between."""
 
+import time
+
 import pytest
 from detect_support import NOW, SHELL, Rig, message, process
 
@@ -139,6 +141,18 @@ async def test_a_reader_that_comes_too_late_for_the_log_reads_by_time(
     rig.judge(NOW + 300)
     assert sorted(a.device_id for a in rig.found()) == sorted(f"d{i}" for i in range(1, 14))
     assert {a.count for a in rig.found()} == {1}
+
+
+async def test_a_clock_that_was_ahead_for_a_while_hides_nothing(rig: Rig):
+    """A row from 2106 was judged; then the log was cleaned up before the next ones were."""
+    now = time.time()
+    await rig.send(message(process("true"), received=4_291_747_200.0))
+    rig.judge(now)
+    await rig.send(*(message(process(SHELL), at=now, device=f"d{i}", received=now) for i in range(2, 14)))
+    for entry in sorted((rig.lake / "raw_events" / "_delta_log").glob("*.json"))[:9]:
+        entry.unlink()
+    rig.judge(now)
+    assert sorted(a.device_id for a in rig.found()) == sorted(f"d{i}" for i in range(2, 14))
 
 
 async def test_one_worker_judges_while_the_other_stands_by(rig: Rig):

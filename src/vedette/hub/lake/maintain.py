@@ -31,6 +31,7 @@ from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import (
     ATTEMPTS,
     DEAD_LETTERS,
+    EARLIEST,
     PARTITION,
     RAW_EVENTS,
     TABLES,
@@ -166,7 +167,8 @@ class _Upkeep:
     def expire(self, today: date) -> None:
         """Drop days that are too old."""
         first_kept = today - timedelta(days=self._days)
-        old = [file for file in live(self._open()) if file.day < first_kept.isoformat()]
+        days = (EARLIEST.isoformat(), first_kept.isoformat())
+        old = [file for file in live(self._open()) if days[0] <= file.day < days[1]]
         if old and self._replace(old, [], data_change=True):
             self._state.expired_files += len(old)
             log.info("%s: %d files from before %s expired", self._table.name, len(old), first_kept)

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from hashlib import blake2b
 
 from vedette.hub.lake.storage import Storage, Where
-from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, live, opened
+from vedette.hub.lake.tables import DEAD_LETTERS, EARLIEST, RAW_EVENTS, live, opened
 
 REMEMBERED = 1_000_000
 """Messages remembered, the newest, at 83 bytes each. Beyond it the oldest quarter is forgotten;
@@ -75,8 +75,8 @@ def recent(files: Storage, today: date, where: str = "true", *, limit: int) -> l
     """(device, module, message id) of the newest messages of a table, oldest first."""
     import duckdb
 
-    first = (today - timedelta(days=REMEMBERED_DAYS - 1)).isoformat()
-    sizes = {file.name: file.size for file in live(opened(files)) if file.day >= first}
+    first, unknown = (today - timedelta(days=REMEMBERED_DAYS - 1)).isoformat(), EARLIEST.isoformat()
+    sizes = {file.name: file.size for file in live(opened(files)) if file.day >= first or file.day < unknown}
     if not sizes:
         return []
     with duckdb.connect() as connection:

@@ -25,6 +25,10 @@ The day of receipt and not of the event: a device's clock may say 1970 or 2106, 
 over partitions that retention deletes at once or never.
 """
 
+EARLIEST = date(2024, 1, 1)
+"""Before this no clock was right under which this program ran. Days before it were given by one that was not;
+their rows came at an unknown time, so they are taken for new, and never for old."""
+
 CHECKPOINT_INTERVAL = 10
 """Commits between two checkpoints of the log. A commit reads the log back to the last checkpoint: with
 400 live files its median took 13 ms at 10, 16 at 20, 20 at 50 and grew past 140 without checkpoints."""
