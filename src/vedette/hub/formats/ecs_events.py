@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vedette.hub.formats.ecs import base, end, user
-from vedette.hub.formats.values import RawEvent, address, base_name, known, number
+from vedette.hub.formats.values import (
+    RawEvent,
+    address,
+    base_name,
+    inner,
+    items,
+    known,
+    number,
+    text,
+    texts,
+)
 from vedette.wire.declare import utc_text
 
 Details = Mapping[str, Any]
@@ -68,7 +78,7 @@ def event(raw: RawEvent) -> dict[str, Any]:
 
 def _process(raw: RawEvent) -> Told:
     details = raw.details
-    kind = str(details.get("EventType", "EXEC"))
+    kind = text(details, "EventType") or "EXEC"
     return Told(
         "process",
         (_PROCESS_TYPES.get(kind, "info"),),
@@ -78,45 +88,49 @@ def _process(raw: RawEvent) -> Told:
 
 
 def _process_fields(details: Details) -> Fields:
-    path = details.get("Executable")
+    path = text(details, "Executable")
     return known(
         pid=number(details.get("ProcessId")),
         executable=path,
-        name=base_name(path) if path else None,
-        command_line=details.get("Commandline") or details.get("CommandLine"),
+        name=base_name(path),
+        command_line=text(details, "Commandline", "CommandLine"),
         parent=known(pid=number(details.get("ParentProcessId")) or None),
         exit_code=number(details.get("ExitStatus")),
     )
 
 
 def _user(details: Details) -> Fields:
-    return user(details.get("UserName"), details.get("UserId"))
+    return user(text(details, "UserName"), text(details, "UserId"))
 
 
 def _network(raw: RawEvent) -> Told:
     """A flow; its source is who opened it, by what the agent says or by the ports."""
     details = raw.details
-    local = end(details.get("LocalAddress"), details.get("LocalPort"), bytes=number(details.get("BytesOut")))
-    more = details.get("ExtendedProperties") or {}
+    local = end(
+        text(details, "LocalAddress"), details.get("LocalPort"), bytes=number(details.get("BytesOut"))
+    )
+    more = inner(details, "ExtendedProperties")
     remote = end(
-        details.get("RemoteAddress"),
+        text(details, "RemoteAddress"),
         details.get("RemotePort"),
         bytes=number(details.get("BytesIn")),
-        domain=more.get("HostName") or more.get("TlsServerName"),
+        domain=text(more, "HostName", "TlsServerName"),
     )
-    stated = details.get("Direction")
+    stated = text(details, "Direction")
     outbound = stated == "Out" if stated else local.get("port", 0) > remote.get("port", 0)
     source, destination = (local, remote) if outbound else (remote, local)
     ip = local.get("ip", "")
     network = known(
-        transport=str(details.get("Protocol") or "").lower(),
-        protocol=str(details.get("ApplicationProtocol") or "").lower(),
+        transport=text(details, "Protocol").lower(),
+        protocol=text(details, "ApplicationProtocol").lower(),
         type=("ipv6" if ":" in ip else "ipv4") if ip else None,
         direction="egress" if outbound else "ingress",
         bytes=local.get("bytes", 0) + remote.get("bytes", 0),
         packets=raw.hits if raw.name == "NetworkActivity" else None,
     )
-    process = known(pid=number(details.get("ProcessId")), command_line=details.get("Commandline"))
+    process = known(
+        pid=number(details.get("ProcessId")), command_line=text(details, "Commandline", "CommandLine")
+    )
     fields = known(
         source=source, destination=destination, network=network, process=process, user=_user(details)
     )
@@ -125,36 +139,36 @@ def _network(raw: RawEvent) -> Told:
 
 def _dns(raw: RawEvent) -> Told:
     details = raw.details
-    answers = [str(answer) for answer in details.get("Answers") or ()]
+    answers = texts(details, "Answers")
     return Told(
         "network",
         ("protocol", "info"),
         known(
             dns=known(
                 type="answer",
-                question=known(name=details.get("QueryName"), type=details.get("QueryType")),
-                response_code=details.get("ResponseCode"),
+                question=known(name=text(details, "QueryName"), type=text(details, "QueryType")),
+                response_code=text(details, "ResponseCode"),
                 answers=[{"data": answer} for answer in answers],
                 resolved_ip=[ip for ip in map(address, answers) if ip],
             ),
             network={"protocol": "dns"},
-            destination=end(details.get("RespondingServer")),
+            destination=end(text(details, "RespondingServer")),
         ),
     )
 
 
 def _login(raw: RawEvent) -> Told:
     details = raw.details
-    operation = str(details.get("Operation") or "")
-    remote = details.get("RemoteAddress")
+    operation = text(details, "Operation")
+    remote = text(details, "RemoteAddress")
     return Told(
         "authentication",
         ("end" if operation == "Logout" else "start",),
         known(
             user=_user(details),
-            source=end(None if remote == _LOCAL else remote),
+            source=end("" if remote == _LOCAL else remote),
             process=known(pid=number(details.get("ProcessId")) or None),
-            vedette=known(terminal=details.get("Executable")),
+            vedette=known(terminal=text(details, "Executable")),
         ),
         known(action=operation, outcome="failure" if operation == "LoginFailed" else "success"),
     )
@@ -162,67 +176,63 @@ def _login(raw: RawEvent) -> Told:
 
 def _file(raw: RawEvent) -> Told:
     details = raw.details
-    path = str(details.get("TargetPath") or details.get("Path") or "")
-    moved_from = details.get("Path") if details.get("TargetPath") else None
+    path, what = text(details, "TargetPath", "Path"), text(details, "Mask")
+    moved_from = text(details, "Path") if text(details, "TargetPath") else None
     return Told(
         "file",
-        (_FILE_TYPES.get(str(details.get("Mask")), "info"),),
+        (_FILE_TYPES.get(what, "info"),),
         known(
             file=known(path=path, name=base_name(path), directory=path.rpartition("/")[0]),
             vedette=known(moved_from=moved_from),
         ),
-        known(action=details.get("Mask")),
+        known(action=what),
     )
 
 
 def _peripheral(raw: RawEvent) -> Told:
     details = raw.details
     device = known(
-        id=":".join(known(vendor=details.get("VendorId"), product=details.get("ProductId")).values()),
-        manufacturer=details.get("VendorName"),
-        model=known(name=details.get("ProductName")),
+        id=":".join(filter(None, (text(details, "VendorId"), text(details, "ProductId")))),
+        manufacturer=text(details, "VendorName"),
+        model=known(name=text(details, "ProductName")),
     )
     return Told(
         "host",
-        ("start" if details.get("ActionType") == "Connection" else "end",),
-        known(device=device, vedette=known(interface=details.get("InterfaceName"))),
-        known(action=details.get("ActionType")),
+        ("start" if text(details, "ActionType") == "Connection" else "end",),
+        known(device=device, vedette=known(interface=text(details, "InterfaceName"))),
+        known(action=text(details, "ActionType")),
     )
 
 
 def _system(raw: RawEvent) -> Told:
     details = raw.details
-    addresses = [row for nic in details.get("Nics") or () for row in nic.get("Info") or ()]
-    texts = [row.get(name) for row in addresses for name in ("Ipv4Address", "Ipv6Address")]
+    addresses = [row for nic in items(details, "Nics") for row in items(nic, "Info")]
+    ips = [text(row, name).partition("/")[0] for row in addresses for name in ("Ipv4Address", "Ipv6Address")]
     host = known(
-        architecture=details.get("OsArch"),
+        architecture=text(details, "OsArch"),
         os=known(
-            type="linux" if details.get("OsPlatform", "Linux") == "Linux" else None,
-            name=details.get("OsDist") or details.get("OSName"),
-            full=details.get("OsVersion") or details.get("OSVersion"),
-            kernel=details.get("Kernel"),
+            type="linux" if text(details, "OsPlatform") in ("", "Linux") else None,
+            name=text(details, "OsDist", "OSName"),
+            full=text(details, "OsVersion", "OSVersion"),
+            kernel=text(details, "Kernel"),
         ),
-        ip=[ip for text in texts if (ip := address(str(text).partition("/")[0]))],
-        mac=[row["Mac"].replace(":", "-").upper() for row in addresses if row.get("Mac")],
+        ip=[ip for ip in map(address, ips) if ip],
+        mac=[mac.replace(":", "-").upper() for row in addresses if (mac := text(row, "Mac"))],
     )
     hardware = known(
-        manufacturer=details.get("HardwareVendor"),
-        model=known(name=details.get("HardwareModel")),
-        id=details.get("HardwareSerialNumber"),
+        manufacturer=text(details, "HardwareVendor"),
+        model=known(name=text(details, "HardwareModel")),
+        id=text(details, "HardwareSerialNumber"),
     )
     return Told("host", ("info",), known(host=host, device=hardware))
 
 
 def _software(raw: RawEvent) -> Told:
     """A list of packages is no package: below `vedette`, each with the schema's names."""
+    names = ("Name", "Version", "Architecture", "Purl")
     packages = [
-        known(
-            name=package.get("Name"),
-            version=package.get("Version"),
-            architecture=package.get("Architecture"),
-            purl=package.get("Purl"),
-        )
-        for package in raw.details.get("Packages") or ()
+        known(**{name.lower(): text(package, name) for name in names})
+        for package in items(raw.details, "Packages")
     ]
     return Told("package", ("info",), known(vedette=known(packages=packages)))
 
@@ -230,11 +240,11 @@ def _software(raw: RawEvent) -> Told:
 def _configuration(raw: RawEvent) -> Told:
     """A check or the state of something; EventDetails are in `event.original`."""
     details = raw.details
-    result = str(details.get("BaselineCheckResult") or details.get("Result") or "").upper()
+    result = text(details, "BaselineCheckResult", "Result").upper()
     outcome = {"PASS": "success", "FAIL": "failure"}.get(result)
     rule = known(
-        id=details.get("BaselineCheckId") or details.get("CceId"),
-        description=details.get("BaselineCheckDescription") or details.get("Description"),
+        id=text(details, "BaselineCheckId", "CceId"),
+        description=text(details, "BaselineCheckDescription", "Description"),
     )
     return Told("configuration", ("info",), known(rule=rule), known(outcome=outcome))
 

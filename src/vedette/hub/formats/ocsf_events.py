@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vedette.hub.formats.ocsf import SEVERITIES, base, endpoint
-from vedette.hub.formats.values import RawEvent, address, base_name, known, millis, number
+from vedette.hub.formats.values import (
+    RawEvent,
+    address,
+    base_name,
+    inner,
+    items,
+    known,
+    millis,
+    number,
+    text,
+    texts,
+)
 
 Details = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -86,7 +97,7 @@ def event(raw: RawEvent) -> dict[str, Any]:
 def _process(raw: RawEvent) -> Told:
     """A fork and an execution are launches, with the parent as actor; an end is its own."""
     details = raw.details
-    kind = details.get("EventType", "EXEC")
+    kind = text(details, "EventType") or "EXEC"
     user = _user(details)
     parent = known(pid=number(details.get("ParentProcessId")) or None)
     process = _named_process(raw) | known(user=user, parent_process=parent)
@@ -105,31 +116,30 @@ def _process(raw: RawEvent) -> Told:
 
 
 def _signal(details: Details) -> str:
-    signal = details.get("ExitSignal")
-    return f"ended by signal {signal}" if signal is not None else ""
+    signal = text(details, "ExitSignal")
+    return f"ended by signal {signal}" if signal else ""
 
 
 def _named_process(raw: RawEvent) -> Fields:
     details = raw.details
-    path = str(details.get("Executable") or "")
+    path = text(details, "Executable")
     return known(
         pid=number(details.get("ProcessId")),
         uid=raw.id,
         name=base_name(path),
-        cmd_line=details.get("Commandline") or details.get("CommandLine"),
+        cmd_line=text(details, "Commandline", "CommandLine"),
         file=_file_object(path) if path else None,
     )
 
 
 def _user(details: Details) -> Fields:
-    uid = details.get("UserId")
-    return known(name=details.get("UserName"), uid=None if uid is None else str(uid))
+    return known(name=text(details, "UserName"), uid=text(details, "UserId"))
 
 
 def _network(raw: RawEvent) -> Told:
     """A flow. Who opened it is told by the classic agent, for the others guessed from the ports."""
     details = raw.details
-    stated = details.get("Direction")
+    stated = text(details, "Direction")
     outbound = stated == "Out" if stated else _opened_here(details)
     ends = [
         endpoint(details.get("LocalAddress"), details.get("LocalPort")),
@@ -148,11 +158,11 @@ def _network(raw: RawEvent) -> Told:
             is_src_dst_assignment_known=bool(stated),
             connection_info=known(
                 direction_id=_OUTBOUND if outbound else _INBOUND,
-                protocol_name=str(details.get("Protocol") or "").lower(),
+                protocol_name=text(details, "Protocol").lower(),
                 protocol_ver_id=(6 if ":" in ip else 4) if ip else None,
             ),
             traffic=known(bytes_out=sent[0], bytes_in=sent[1], packets=_packets(raw)),
-            app_name=details.get("ApplicationProtocol"),
+            app_name=text(details, "ApplicationProtocol"),
             actor=_owner(raw),
         ),
     )
@@ -168,26 +178,25 @@ def _opened_here(details: Details) -> bool:
 
 
 def _remote_name(details: Details) -> str:
-    more = details.get("ExtendedProperties") or {}
-    return str(more.get("HostName") or more.get("TlsServerName") or "")
+    return text(inner(details, "ExtendedProperties"), "HostName", "TlsServerName")
 
 
 def _owner(raw: RawEvent) -> Fields:
     """The process that the socket belongs to, where that is known."""
     pid = number(raw.details.get("ProcessId"))
-    line = raw.details.get("Commandline") or raw.details.get("CommandLine")
+    line = text(raw.details, "Commandline", "CommandLine")
     process = known(pid=pid, cmd_line=line) if pid is not None else {}
     return known(process=process, user=_user(raw.details))
 
 
 def _dns(raw: RawEvent) -> Told:
     details = raw.details
-    code = str(details.get("ResponseCode") or "")
+    code = text(details, "ResponseCode")
     return Told(
         2,
         known(
-            query=known(hostname=details.get("QueryName") or ".", type=details.get("QueryType")),
-            answers=[{"rdata": str(answer)} for answer in details.get("Answers") or ()],
+            query=known(hostname=text(details, "QueryName") or ".", type=text(details, "QueryType")),
+            answers=[{"rdata": answer} for answer in texts(details, "Answers")],
             rcode=code,
             rcode_id=_RCODES.get(code, OTHER),
             dst_endpoint=endpoint(details.get("RespondingServer")) or {"name": "Unknown"},
@@ -197,8 +206,8 @@ def _dns(raw: RawEvent) -> Told:
 
 def _login(raw: RawEvent) -> Told:
     details = raw.details
-    operation = details.get("Operation")
-    remote = str(details.get("RemoteAddress") or "")
+    operation = text(details, "Operation")
+    remote = text(details, "RemoteAddress")
     source = "" if remote == _LOCAL else remote
     failed = operation == "LoginFailed"
     return Told(
@@ -208,7 +217,7 @@ def _login(raw: RawEvent) -> Told:
             src_endpoint=endpoint(source, hostname=None if address(source) else source),
             dst_endpoint={"uid": raw.device},
             is_remote=bool(source),
-            session=known(terminal=details.get("Executable")),
+            session=known(terminal=text(details, "Executable")),
             logon_process=known(pid=number(details.get("ProcessId")) or None),
             status_id=_FAILURE if failed else _SUCCESS,
             status="Failure" if failed else "Success",
@@ -218,14 +227,14 @@ def _login(raw: RawEvent) -> Told:
 
 def _file(raw: RawEvent) -> Told:
     details = raw.details
-    target = details.get("TargetPath")
+    target, what = text(details, "TargetPath"), text(details, "Mask")
     return Told(
-        _FILE_ACTIVITIES.get(str(details.get("Mask")), OTHER),
+        _FILE_ACTIVITIES.get(what, OTHER),
         known(
             actor=_UNKNOWN_ACTOR,
-            file=_file_object(str(details.get("Path") or "Unknown")),
-            file_result=_file_object(str(target)) if target else None,
-            activity_name=details.get("Mask"),
+            file=_file_object(text(details, "Path") or "Unknown"),
+            file_result=_file_object(target) if target else None,
+            activity_name=what,
         ),
     )
 
@@ -236,19 +245,19 @@ def _file_object(path: str) -> Fields:
 
 def _peripheral(raw: RawEvent) -> Told:
     details = raw.details
-    ids = known(vendor=details.get("VendorId"), product=details.get("ProductId"))
-    name = details.get("ProductName") or details.get("InterfaceName") or ":".join(ids.values())
+    ids = known(vendor=text(details, "VendorId"), product=text(details, "ProductId"))
+    name = text(details, "ProductName", "InterfaceName") or ":".join(ids.values())
     return Told(
-        1 if details.get("ActionType") == "Connection" else 2,
+        1 if text(details, "ActionType") == "Connection" else 2,
         {
             "actor": {"app_name": "kernel"},
             "peripheral_device": known(
                 name=name or "Unknown",
                 uid=":".join(ids.values()),
-                vendor_name=details.get("VendorName"),
+                vendor_name=text(details, "VendorName"),
                 vendor_id_list=[ids["vendor"]] if "vendor" in ids else None,
                 type_id=OTHER,
-                type=details.get("PeripheralType"),
+                type=text(details, "PeripheralType"),
             ),
         },
     )
@@ -256,15 +265,14 @@ def _peripheral(raw: RawEvent) -> Told:
 
 def _software(raw: RawEvent) -> Told:
     """All packages of a snapshot's part as components of the device's software."""
-    packages = raw.details.get("Packages") or ()
-    snapshot = str(raw.details.get("SnapshotId") or "0")
+    snapshot = text(raw.details, "SnapshotId") or "0"
     return Told(
         _COLLECT,
         {
             "sbom": known(uid=snapshot)
             | {
                 "package": {"name": raw.device, "version": snapshot},
-                "software_components": [_component(package) for package in packages],
+                "software_components": [_component(one) for one in items(raw.details, "Packages")],
             }
         },
     )
@@ -272,52 +280,52 @@ def _software(raw: RawEvent) -> Told:
 
 def _component(package: Details) -> Fields:
     return {
-        "name": package.get("Name") or "Unknown",
-        "version": package.get("Version") or "",
-        **known(purl=package.get("Purl"), author=package.get("Vendor")),
+        "name": text(package, "Name") or "Unknown",
+        "version": text(package, "Version"),
+        **known(purl=text(package, "Purl"), author=text(package, "Vendor")),
     }
 
 
 def _system(raw: RawEvent) -> Told:
     details = raw.details
-    kernel = details.get("Kernel")
+    platform = text(details, "OsPlatform") or "Linux"
     return Told(
         _COLLECT,
         {},
         known(
-            vendor_name=details.get("HardwareVendor"),
-            model=details.get("HardwareModel"),
+            vendor_name=text(details, "HardwareVendor"),
+            model=text(details, "HardwareModel"),
             os=known(
-                name=details.get("OsDist") or details.get("OSName") or details.get("OsPlatform") or "Unknown",
-                type_id=_LINUX if details.get("OsPlatform", "Linux") == "Linux" else OTHER,
-                version=details.get("OsVersion") or details.get("OSVersion"),
-                kernel_release=kernel,
+                name=text(details, "OsDist", "OSName") or platform,
+                type_id=_LINUX if platform == "Linux" else OTHER,
+                version=text(details, "OsVersion", "OSVersion"),
+                kernel_release=text(details, "Kernel"),
             ),
             hw_info=known(
-                serial_number=details.get("HardwareSerialNumber"),
-                bios_manufacturer=details.get("FirmwareVendor"),
-                bios_ver=details.get("FirmwareVersion"),
-                cpu_architecture=details.get("OsArch"),
+                serial_number=text(details, "HardwareSerialNumber"),
+                bios_manufacturer=text(details, "FirmwareVendor"),
+                bios_ver=text(details, "FirmwareVersion"),
+                cpu_architecture=text(details, "OsArch"),
             ),
-            network_interfaces=[_interface(nic) for nic in details.get("Nics") or ()],
+            network_interfaces=[_interface(nic) for nic in items(details, "Nics")],
         ),
     )
 
 
 def _interface(nic: Details) -> Fields:
     """An interface with the first of its addresses."""
-    first: Details = next(iter(nic.get("Info") or ()), {})
-    ip = address(str(first.get("Ipv4Address") or first.get("Ipv6Address") or "").partition("/")[0])
-    return known(name=nic.get("Name") or "Unknown", mac=first.get("Mac"), ip=ip)
+    first: Details = next(iter(items(nic, "Info")), {})
+    ip = address(text(first, "Ipv4Address", "Ipv6Address").partition("/")[0])
+    return known(name=text(nic, "Name") or "Unknown", mac=text(first, "Mac"), ip=ip)
 
 
 def _ports(raw: RawEvent) -> Told:
     """The open ports of each address, as those of an interface."""
     by_address: dict[str, list[Fields]] = {}
-    for port in raw.details.get("Ports") or (raw.details,):
-        open_port = known(port=number(port.get("LocalPort")), protocol_name=str(port.get("Protocol")).lower())
+    for port in items(raw.details, "Ports") or (raw.details,):
+        open_port = known(port=number(port.get("LocalPort")), protocol_name=text(port, "Protocol").lower())
         if "port" in open_port:
-            by_address.setdefault(str(port.get("LocalAddress") or "Unknown"), []).append(open_port)
+            by_address.setdefault(text(port, "LocalAddress") or "Unknown", []).append(open_port)
     interfaces = [
         known(name=where, ip=address(where), open_ports=ports) for where, ports in by_address.items()
     ]
@@ -326,25 +334,25 @@ def _ports(raw: RawEvent) -> Told:
 
 def _baseline(raw: RawEvent) -> Told:
     details = raw.details
-    check = str(details.get("BaselineCheckId") or details.get("CceId") or "Unknown")
-    result = str(details.get("BaselineCheckResult") or details.get("Result") or "").upper()
+    check = text(details, "BaselineCheckId", "CceId") or "Unknown"
+    result = text(details, "BaselineCheckResult", "Result").upper()
     status_id, status = _CHECKED.get(result, (0, "Unknown"))
-    severity = details.get("BaselineCheckSeverity") or details.get("Severity")
-    text = str(details.get("BaselineCheckDescription") or details.get("Description") or "")
+    severity = text(details, "BaselineCheckSeverity", "Severity").capitalize()
+    title = text(details, "BaselineCheckDescription", "Description")
     return Told(
         1,
         known(
-            finding_info=known(uid=f"{raw.device}/{check}", title=text.partition(". ")[0], desc=text),
+            finding_info=known(uid=f"{raw.device}/{check}", title=title.partition(". ")[0], desc=title),
             compliance=known(
                 control=check,
                 status_id=status_id,
                 status=status,
                 standards=["CIS Distribution Independent Linux"],
-                status_detail=details.get("BaselineCheckError"),
+                status_detail=text(details, "BaselineCheckError"),
             ),
-            remediation=known(desc=details.get("BaselineCheckRemediation")),
+            remediation=known(desc=text(details, "BaselineCheckRemediation")),
         ),
-        severity=_CHECK_SEVERITIES.get(str(severity).capitalize(), 0),
+        severity=_CHECK_SEVERITIES.get(severity, 0),
     )
 
 

@@ -80,6 +80,33 @@ def millis(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def text(details: Mapping[str, Any], *keys: str) -> str:
+    """The first of these values that is a text or number, as text; agents of strangers may send anything."""
+    for key in keys:
+        value = details.get(key)
+        if isinstance(value, str | int) and value != "" and not isinstance(value, bool):
+            return str(value)
+    return ""
+
+
+def inner(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object within; empty where there is none."""
+    value = details.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(details: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The objects of a list within; none where there is no list."""
+    value = details.get(key)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def texts(details: Mapping[str, Any], key: str) -> list[str]:
+    """The texts of a list within."""
+    value = details.get(key)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
+
+
 def address(value: Any) -> str | None:
     """An IP address, None for what is none (a host name, or nothing)."""
     try:
@@ -92,7 +119,7 @@ def number(value: Any) -> int | None:
     """A whole number; the classic agent writes ports and ids as text."""
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
 
 
