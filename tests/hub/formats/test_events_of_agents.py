@@ -1,4 +1,4 @@
-"""Messages of all three generations of agents, decoded by the intake, in both standards; and what strangers send."""
+"""Messages of older agents as the intake stores them, in both standards; and what strangers send."""
 
 from collections.abc import Iterator
 
