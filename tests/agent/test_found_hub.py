@@ -39,6 +39,13 @@ PRESS = Identity("press-7")
 QUICK = Pace(first=0.02, ceiling=0.1, refused_first=0.02, refused_ceiling=0.1)
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that wants to be asked again at once, and devices that do."""
+    monkeypatch.setattr("vedette.hub.gateway.provisioning.RETRY_AFTER_S", 0)
+    monkeypatch.setattr("vedette.agent.provision.MIN_WAIT_S", 0.01)
+
+
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     (tmp_path / "hub").mkdir()

@@ -82,6 +82,7 @@ async def test_a_group_s_authority_vouches_for_a_device(rig: Rig, sdk_python: Pa
     assert (await register(rig, sdk_python, "press-8", stranger))["error"] == "CredentialError"
 
 
+@pytest.mark.slow
 async def test_a_certificate_may_be_enrolled_by_itself(rig: Rig, sdk_python: Path, tmp_path: Path):
     """Nobody vouches for it; the device is named by the enrollment."""
     own = issue("serial-1")
