@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from vedette.hub.registry import Draft, Entry, TwinChange
+from vedette.hub.registry.metadata import shown
 from vedette.hub.registry.profiles import MAX_STATUS_REASON, Authentication
 from vedette.hub.registry.query import NEVER, time_text
 from vedette.wire.iothub import Identity
@@ -171,7 +172,7 @@ def identity_document(entry: Entry) -> dict[str, Any]:
 
 def twin_document(entry: Entry) -> dict[str, Any]:
     """A twin as the service shows it."""
-    device, profile, twin = entry.device, entry.profile, entry.twin
+    device, profile = entry.device, entry.profile
     module = {"moduleId": device.identity.module_id} if device.identity.module_id else {}
     return {
         "deviceId": device.identity.device_id,
@@ -189,9 +190,17 @@ def twin_document(entry: Entry) -> dict[str, Any]:
         "modelId": "",
         "version": entry.twin_version,
         "tags": profile.tags,
-        "properties": twin.document(),
+        "properties": _properties(entry),
         "capabilities": {"iotEdge": False},
     }
+
+
+def _properties(entry: Entry) -> dict[str, Any]:
+    """Both sections, each with the times of its changes."""
+    sections = entry.twin.document()
+    for name, section in sections.items():
+        section["$metadata"] = shown(getattr(entry.metadata, name))
+    return sections
 
 
 def _thumbprint_document(entry: Entry) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.registry.conditions import ALWAYS, Condition, Path
 from vedette.hub.registry.messages import waiting
+from vedette.hub.registry.metadata import MetadataRow, metadata_of
 from vedette.hub.registry.patience import limited
 from vedette.hub.registry.profiles import (
     MAX_TAGS_BYTES,
@@ -106,7 +107,7 @@ class Fleet:
 
         condition: of those alone that it holds for. Raises QueryError if that takes too long.
         """
-        columns = (IdentityRow, TwinRow, ProfileRow, WAITING)
+        columns = (IdentityRow, TwinRow, ProfileRow, WAITING, MetadataRow)
         with self._read.begin() as session, limited(session):
             rows = (
                 _chosen(select(*columns), session, condition, modules=modules)
@@ -117,8 +118,8 @@ class Fleet:
                 place = tuple_(IdentityRow.device_id, IdentityRow.module_id)
                 rows = rows.where(place > tuple_(*key_of(after)))
             return [
-                Entry(device_of(row), profile_of(profile), twin_of(twin), count)
-                for row, twin, profile, count in session.execute(rows)
+                Entry(device_of(row), profile_of(profile), twin_of(twin), count, metadata_of(kept))
+                for row, twin, profile, count, kept in session.execute(rows)
             ]
 
     def groups(
@@ -241,12 +242,13 @@ def _chosen(
         rows.select_from(IdentityRow)
         .join(TwinRow, _same(TwinRow))
         .outerjoin(ProfileRow, _same(ProfileRow))
+        .outerjoin(MetadataRow, _same(MetadataRow))
         .where(IdentityRow.module_id != "" if modules else IdentityRow.module_id == "")
         .where(translation.condition(condition))
     )
 
 
-def _same(table: type[TwinRow | ProfileRow]) -> ColumnElement[bool]:
+def _same(table: type[TwinRow | ProfileRow | MetadataRow]) -> ColumnElement[bool]:
     return and_(table.device_id == IdentityRow.device_id, table.module_id == IdentityRow.module_id)
 
 
@@ -259,7 +261,8 @@ def _entry(session: Session, identity: Identity) -> Entry:
         raise UnknownIdentity(f"{identity.client_id}: no such device or module")
     profile = profile_of(session.get(ProfileRow, key_of(identity)))
     count = 0 if identity.module_id else waiting(session, identity.device_id)
-    return Entry(device_of(row), profile, twin_of(twin_row(session, identity)), count)
+    kept = metadata_of(session.get(MetadataRow, key_of(identity)))
+    return Entry(device_of(row), profile, twin_of(twin_row(session, identity)), count, kept)
 
 
 def _check_etag(if_match: str | None, etag: str) -> None:

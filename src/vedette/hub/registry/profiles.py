@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import ForeignKeyConstraint
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from vedette.hub.registry.metadata import Metadata
 from vedette.hub.registry.records import Device, Veiled
 from vedette.hub.registry.rows import key_of
 from vedette.hub.registry.schema import Base
@@ -55,12 +56,16 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Everything that is registered of one identity. waiting: cloud-to-device messages that wait for it."""
+    """Everything that is registered of one identity. waiting: cloud-to-device messages that wait for it.
+
+    metadata: when its twin's properties were changed.
+    """
 
     device: Device
     profile: Profile
     twin: Twin
     waiting: int = 0
+    metadata: Metadata = Metadata()
 
     @property
     def twin_etag(self) -> str:

@@ -52,8 +52,8 @@ MAX_GROUPS = 10_000
 MAX_INTEGER = 2**63 - 1
 """Of a number without a fraction, and, less one, below zero: what databases hold."""
 
-TIMES = frozenset({("lastActivityTime",)})
-"""Paths whose value is a time, as text. What they are compared with is brought into the same form."""
+TIMES = frozenset({"lastActivityTime", "$lastUpdated"})
+"""Names of values that are times, as text. What they are compared with is brought into the same form."""
 
 NEVER = "0001-01-01T00:00:00Z"
 """A time that there was not; the SDKs expect one."""
@@ -247,7 +247,7 @@ class _Parser:
         """What a path is compared with."""
         place = self._place
         value = self._literal()
-        if path not in TIMES or not isinstance(value, str):
+        if path[-1] not in TIMES or not isinstance(value, str):
             return value
         try:
             return time_text(datetime.fromisoformat(value))

@@ -51,6 +51,7 @@ from vedette.hub.registry.conditions import (
     true_of,
 )
 from vedette.hub.registry.messages import MessageRow
+from vedette.hub.registry.metadata import SHORT, MetadataRow
 from vedette.hub.registry.profiles import ProfileRow
 from vedette.hub.registry.query import NEVER, QueryError, time_text
 from vedette.hub.registry.schema import IdentityRow, TwinRow
@@ -136,6 +137,10 @@ _VALUES: dict[Path, Value] = {
         ),
         Constant({}),
     ),
+}
+_METADATA: dict[str, Column] = {
+    "desired": func.coalesce(MetadataRow.desired, "{}"),
+    "reported": func.coalesce(MetadataRow.reported, "{}"),
 }
 _JSON: dict[Path, Column] = {
     ("tags",): func.coalesce(ProfileRow.tags, "{}"),
@@ -272,6 +277,9 @@ class Translation:
             return Text(IdentityRow.module_id)
         if path in _VALUES:
             return _VALUES[path]
+        if path[:1] + path[2:3] == ("properties", "$metadata") and path[1] in _METADATA:
+            short = tuple(SHORT.get(name, name) for name in path[3:])
+            return Inside(_METADATA[path[1]], short) if short else Constant({})
         for length in (1, 2):
             column = _JSON.get(path[:length])
             if column is not None:

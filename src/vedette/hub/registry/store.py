@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
-from vedette.hub.registry import history
+from vedette.hub.registry import history, metadata
 from vedette.hub.registry.audit import watch
 from vedette.hub.registry.authorities import Authorities
 from vedette.hub.registry.calls import Calls
@@ -84,6 +84,8 @@ class Registry:
         self._shared = sessionmaker(self._engine.execution_options(**{BEGIN: SHARED}))
         watch(self._write)
         history.watch(self._write)
+        for maker in (self._write, self._shared):
+            metadata.watch(maker)
         self.tokens = Tokens(self._read, self._write)
         self.fleet = Fleet(self._read, self._write)
         self.messages = Messages(self._read, self._write, self._shared)
