@@ -21,6 +21,19 @@ def route(url: str, pki: Pki | None = None, **options: object) -> Route:
     return checked(Route(name="r", url=url, **given))
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://hooks.example.net/x", "hooks.example.net"),
+        ("https://hooks.example.net:8443/x", "hooks.example.net:8443"),
+        ("https://[2001:db8::1]/x", "[2001:db8::1]"),
+    ],
+)
+def test_the_host_is_named_as_browsers_do(url: str, host: str):
+    """With its port only where that is not the usual one: servers tell sites apart by it."""
+    assert ("Host", host) in webhook._headers(route(url), MESSAGE, b"", 0.0)
+
+
 async def test_a_message_arrives_signed_as_the_specification_says(pki: Pki):
     """Its own library accepts it; the id is the message's."""
     async with receiving(pki) as receiver:
@@ -84,7 +97,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(pki: Pki):
     "address",
     [
         *("127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
-        *("::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "::"),
+        *("::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "::"),
     ],
 )
 def test_addresses_inside_are_not_public(address: str):

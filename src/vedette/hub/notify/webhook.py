@@ -26,6 +26,9 @@ from vedette.hub.notify.ways import TIMEOUT_S, Undelivered, tls_context
 RETRIED = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may pass; the other 4xx say that the request itself is wrong."""
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv4 addresses as networks without IPv4 reach them (RFC 6052)."""
+
 _TYPES = {"cef": "text/plain; charset=utf-8"}
 _PHASES = {"timeout": {"connect": TIMEOUT_S, "read": TIMEOUT_S, "write": TIMEOUT_S, "pool": TIMEOUT_S}}
 
@@ -50,7 +53,7 @@ async def send(route: Route, message: Message, now: float) -> None:
             ) as response:
                 _judge(response.status)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise Undelivered(_reason(error)) from None
+            raise Undelivered(str(error) or type(error).__name__) from None
 
 
 def signature(secret: str, identifier: str, at: int, body: bytes) -> str:
@@ -60,10 +63,10 @@ def signature(secret: str, identifier: str, at: int, body: bytes) -> str:
 
 
 def _headers(route: Route, message: Message, body: bytes, now: float) -> list[tuple[str, str]]:
-    at = int(now)
-    host, port = route.target.host, route.target.port
+    at, target = int(now), route.target
+    host = f"[{target.host}]" if ":" in target.host else target.host
     return [
-        ("Host", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
+        ("Host", host if target.port == target.kind.port else f"{host}:{target.port}"),
         ("Content-Type", _TYPES.get(route.form, "application/json")),
         ("User-Agent", f"vedette/{__version__}"),
         ("webhook-id", message.id),
@@ -78,10 +81,6 @@ def _judge(status: int) -> None:
         raise Undelivered(f"status {status}: redirects are not followed", final=True)
     if not 200 <= status < 300:
         raise Undelivered(f"status {status}", final=400 <= status < 500 and status not in RETRIED)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 class _Judging(httpcore.AnyIOBackend):
@@ -121,5 +120,7 @@ class _Judging(httpcore.AnyIOBackend):
 def public(address: str) -> bool:
     """Whether an address is one of the Internet: not the hub itself, its network, or a cloud's metadata."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return (mapped or ip).is_global and not (mapped or ip).is_multicast
+    if ip in _NAT64:
+        ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+    inside = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
+    return inside.is_global and not inside.is_multicast
