@@ -39,6 +39,8 @@ def translate(text: str, dialect: Dialect) -> Translation:
     except KqlError as error:
         line, column = place(text, error.at)
         raise QueryError(str(error), line=line, column=column) from None
+    except RecursionError:
+        raise QueryError("nested too deeply") from None
 
 
 def place(text: str, at: int) -> tuple[int, int]:
