@@ -6,9 +6,11 @@ import json
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import object_store
+from support import free_port
 from vedette.cli import main
 from vedette.hub.lake.tables import RAW_EVENTS, opened
 from vedette.hub.settings import HubState
@@ -60,3 +62,15 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert main(["hub", "init", "--state", str(tmp_path), *arguments]) != 0
     assert reason in capsys.readouterr().err
     assert HubState(tmp_path).settings_file.read_bytes() == before
+
+
+def test_a_hub_whose_lake_is_away_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Where and why, in one line, and it ends."""
+    assert main(["hub", "init", "--state", str(tmp_path), "--bind", "127.0.0.1"]) == 0
+    state = HubState(tmp_path)
+    (tmp_path / "file").touch()
+    state.save(msgspec.structs.replace(state.load(), lake=str(tmp_path / "file" / "lake")))
+    ports = [f"--mqtt-port={free_port()}", f"--https-port={free_port()}"]
+    assert main(["hub", "run", "--state", str(tmp_path), *ports]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vedette: lake: {tmp_path / 'file' / 'lake'} cannot be used: ")

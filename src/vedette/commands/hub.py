@@ -208,18 +208,14 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
 
 def _try_lake(state: HubState, settings: HubSettings) -> None:
     """Make the lake's tables, which shows that it can be reached and written. Raises HubError."""
-    from deltalake.exceptions import DeltaError
-
-    from vedette.hub.lake.errors import reason
-    from vedette.hub.lake.tables import TABLES, open_table
+    from vedette.hub.lake.errors import LakeFault
+    from vedette.hub.lake.tables import open_tables
     from vedette.hub.settings import HubError
 
-    lake = state.lake_of(settings)
     try:
-        for table in TABLES:
-            open_table(lake, table)
-    except (OSError, DeltaError) as error:
-        raise HubError(f"lake: {lake.uri} cannot be used: {reason(error)}") from None
+        open_tables(state.lake_of(settings))
+    except LakeFault as error:
+        raise HubError(str(error)) from None
 
 
 def introduce_console(state: HubState, settings: HubSettings) -> None:

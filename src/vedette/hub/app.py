@@ -10,8 +10,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import NamedTuple
 
 import uvloop
@@ -30,14 +30,15 @@ from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Lake, Maintenance
-from vedette.hub.lake.tables import TABLES, open_table
+from vedette.hub.lake.errors import LakeFault
+from vedette.hub.lake.tables import open_tables
 from vedette.hub.notify.notifier import Notifier
 from vedette.hub.operations import Operations
 from vedette.hub.presence import Presence
 from vedette.hub.recorder import Recorder
 from vedette.hub.registry import Registry
 from vedette.hub.registry.hubs import Role
-from vedette.hub.settings import HubSettings, HubState, check_port
+from vedette.hub.settings import HubError, HubSettings, HubState, check_port
 from vedette.hub.tls import Pki, ensure_pki
 from vedette.hub.traces import exported
 
@@ -84,6 +85,10 @@ async def _run(state: HubState, settings: HubSettings, role: Role) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
+    try:
+        await asyncio.to_thread(open_tables, state.lake)
+    except LakeFault as error:
+        raise HubError(str(error)) from None
     pki = ensure_pki(state.pki, settings.host_names)
     hub = _Hub(state, settings, pki, Registry(state.registry_url), role)
     async with AsyncExitStack() as parts:  # they end in the reverse order
@@ -110,10 +115,17 @@ def _name(settings: HubSettings) -> str:
 
 
 @asynccontextmanager
+async def _ending(*ends: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Do all of these at the end, in this order, also when one of them fails: no thread must stay behind."""
+    async with AsyncExitStack() as stack:
+        for end in reversed(ends):
+            stack.push_async_callback(end)
+        yield
+
+
+@asynccontextmanager
 async def _working(hub: _Hub) -> AsyncIterator[_Work]:
     """Maintenance, detection, notifications: each by whichever worker holds its lease."""
-    for table in TABLES:
-        await asyncio.to_thread(open_table, hub.state.lake, table)  # perhaps no gateway has made them yet
     maintenance = Maintenance(
         hub.state.lake,
         retention_days=hub.settings.retention_days,
@@ -125,10 +137,8 @@ async def _working(hub: _Hub) -> AsyncIterator[_Work]:
     await work.maintenance.start()
     await work.detection.start()
     await notifier.start()
-    yield work
-    await work.detection.close()
-    await notifier.close()
-    await work.maintenance.close()
+    async with _ending(work.detection.close, notifier.close, work.maintenance.close):
+        yield work
 
 
 @asynccontextmanager
@@ -172,15 +182,11 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
         limits=settings.limits.http,
     )
     await https.start()
-    yield gateway
     # Stop order: no new messages, then acknowledge what the lake takes, then who only reads it.
-    await gateway.close()
-    await recorder.close()
-    await following.close()
-    await intake.close()
-    await https.close()
-    queries.close()
-    pages.close()
+    ends = gateway.close, recorder.close, following.close, intake.close, https.close
+    with closing(pages), closing(queries):
+        async with _ending(*ends):
+            yield gateway
 
 
 @asynccontextmanager

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -185,16 +184,17 @@ def _lake(state: HubState) -> LakeStatus:
 
 
 def _table(lake: Storage, table: Table) -> TableStatus:
-    status, files = TableStatus(table.name), table.files(lake)
+    status = TableStatus(table.name)
     try:
-        if DeltaTable.is_deltatable(files.uri, files.options):
-            known = opened(files)
-            present = live(known)
-            status.version = known.version()
-            status.committed = known.history(1)[0]["timestamp"] / 1000
-            status.files = len(present)
-            status.bytes = sum(file.size for file in present)
-            status.rows = sum(file.rows for file in present)
+        known = opened(table.files(lake))
+        present = live(known)
+        status.version = known.version()
+        status.committed = known.history(1)[0]["timestamp"] / 1000
+        status.files = len(present)
+        status.bytes = sum(file.size for file in present)
+        status.rows = sum(file.rows for file in present)
+    except TableNotFoundError:
+        pass  # a hub makes it when it starts
     except (OSError, DeltaError) as error:
         status.fault = reason(error)
     return status

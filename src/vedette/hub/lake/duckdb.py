@@ -66,12 +66,12 @@ def connect(lake: Where, bounds: Confinement) -> DuckDBPyConnection:
 
 def _present(lake: Where, table: Table) -> tuple[bool, list[DataFile]]:
     """The data files that the table's log names now, and whether all have the same columns."""
-    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
 
-    files = table.files(lake)
-    if not DeltaTable.is_deltatable(files.uri, files.options):
+    try:
+        known = opened(table.files(lake))
+    except TableNotFoundError:
         return True, []
-    known = opened(files)
     return is_uniform(known, table), live(known)
 
 

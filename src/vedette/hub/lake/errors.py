@@ -19,6 +19,10 @@ def told(text: str) -> str:
     return match["said"] if match else text
 
 
+class LakeFault(Exception):
+    """The lake cannot be used; the text says where it is and why not."""
+
+
 class CommitFailed(Exception):
     """Rows are certainly not in the lake; the text says why. Storing them again is safe."""
 

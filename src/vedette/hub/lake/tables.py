@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from vedette.hub.lake.errors import LakeFault, reason
 from vedette.hub.lake.storage import Storage, Where, at
 
 if TYPE_CHECKING:
@@ -206,6 +207,17 @@ def opened(files: Storage) -> DeltaTable:
     from deltalake import DeltaTable
 
     return DeltaTable(files.uri, storage_options=files.options)
+
+
+def open_tables(lake: Where) -> None:
+    """Make sure that all tables are there, whole and with all columns. Raises LakeFault."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        for table in TABLES:
+            open_table(lake, table)
+    except (OSError, DeltaError) as error:
+        raise LakeFault(f"lake: {at(lake).uri} cannot be used: {reason(error)}") from None
 
 
 def open_table(lake: Where, table: Table) -> DeltaTable:
