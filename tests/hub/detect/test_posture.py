@@ -202,7 +202,7 @@ async def test_the_score_weighs_and_the_fleet_view_counts(rig: Rig, known: Recom
 
 def sent(hour: int, *, long: bool, device: str = "d1") -> Inbound:
     """An hour's message, above a metered unit or below."""
-    scan = msgspec.structs.replace(check("5.2.10", "PASS"), baseline_check_error="x" * 4096 * long)
+    scan = msgspec.structs.replace(check("5.2.10", "PASS"), baseline_check_error="x" * 5000 * long)
     return message(scan, at=NOW + 3600 * hour, device=device)
 
 

@@ -18,6 +18,9 @@ from vedette.hub.intel.indicators import Indicator, Kind, Refused, indicator
 
 Format = Literal["list", "csv", "stix", "misp"]
 
+MAX_FILE_BYTES = 2 * 1024**3
+"""Of one file: a bundle of two million indicators has less. One object of it is in memory at a time."""
+
 MAX_LINE = 65_536
 """Characters of a line: rows of feeds with descriptions have a few thousand."""
 
@@ -53,6 +56,8 @@ def read(path: Path, format: Format | None = None, reading: Reading = AS_IT_LOOK
     import ijson
 
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise FormatError(f"larger than {MAX_FILE_BYTES} bytes")
         with path.open("rb") as binary:
             known = format or sniff(binary.read(SNIFFED), reading)
             binary.seek(0)

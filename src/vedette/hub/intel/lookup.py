@@ -37,7 +37,8 @@ class Lookup:
                 self._add_range(one.value)
             else:
                 self._values[one.kind].add(one.value)
-        self.holds = lru_cache(maxsize=REMEMBERED)(self._holds)
+        self._hosts = {value.partition("/")[0] for value in self._values["url"]}
+        self.holds = lru_cache(maxsize=REMEMBERED)(self._holds) if len(self) else _nothing
 
     def __len__(self) -> int:
         """How many indicators are looked for."""
@@ -55,6 +56,8 @@ class Lookup:
 
     def address(self, text: str) -> bool:
         """Whether an address is listed, or is in a range that is."""
+        if not (text[:1].isdigit() or ":" in text):
+            return False  # names are asked about, too, and an exception costs more than all the rest
         try:
             number, bits = _number(text)
         except OSError:
@@ -90,9 +93,16 @@ class Lookup:
         host = target[1].strip("[]").lower()
         if self.address(host) or self.name(host):
             return True
+        if host not in self._hosts:
+            return False
         # `host:port/path` and scp's `host:path`
         path = re.sub(r"^:\d*(?=/|$)|^:(?=\D)", "", target[2]).partition("#")[0]
         return self.url(f"{host}/{path.removeprefix('/')}")
+
+
+def _nothing(question: str, text: str) -> bool:
+    """What a lookup without indicators holds."""
+    return False
 
 
 QUESTIONS: dict[str, Callable[[Lookup, str], bool]] = {
