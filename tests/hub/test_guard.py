@@ -128,10 +128,11 @@ async def test_connections_of_an_address_are_bounded(hub: ServiceRig):
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
     assert await answer(hub, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n") == b""
     assert hub.https.guard.refused["connections of one address"] == 1
+    assert hub.https.guard.connections == 3
     for _, writer in held:
         writer.close()
         await writer.wait_closed()
-    while hub.https.guard._held:
+    while hub.https.guard.connections:
         await asyncio.sleep(0.01)
 
 

@@ -11,6 +11,8 @@ from lake_support import intake, message
 from gateway_rig import running
 from vedette.hub.api import metrics
 from vedette.hub.api.metrics import Metric, render
+from vedette.hub.guard import Guard
+from vedette.hub.limits import HttpLimits
 from vedette.hub.logs import JsonLines
 
 
@@ -20,11 +22,16 @@ async def test_metrics_tell_what_the_hub_did(tmp_path: Path):
         await stored.submit(message("ls", "id"))
         app = FastAPI()
         app.include_router(metrics.router(rig.gateway, stored))
+        app.state.guard = guard = Guard(HttpLimits())
+        guard.enter("192.0.2.1")
+        guard.refused["request timeout"] += 1
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
             answer = await client.get("/metrics")
     assert answer.headers["content-type"] == metrics.MEDIA_TYPE
     lines = answer.text.splitlines()
     assert "vedette_hub_ready 1" in lines
+    assert 'vedette_hub_http_refused_total{reason="request timeout"} 1' in lines
+    assert "vedette_hub_http_connections 1" in lines
     assert "vedette_hub_intake_events_total 2" in lines
     assert 'vedette_hub_lake_commits_total{table="raw_events"} 1' in lines
     assert "# TYPE vedette_hub_connections_total counter" in lines

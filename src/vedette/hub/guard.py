@@ -24,6 +24,11 @@ class Guard:
         self.refused: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return self._held.total()
+
     def enter(self, address: str) -> bool:
         """A connection comes; False if its address has as many as it may."""
         if self._held[address] >= self.limits.connections_per_address:

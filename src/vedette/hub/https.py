@@ -44,7 +44,7 @@ class Https(uvicorn.Server):
         key: str,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
     ) -> None:
-        self.guard = Guard(limits)
+        self.guard = application.state.guard = Guard(limits)
         super().__init__(
             uvicorn.Config(
                 application,

@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from vedette import __version__
 from vedette.hub.detect.engine import Detection, Judged
 from vedette.hub.gateway import Gateway
+from vedette.hub.guard import Guard
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance
 from vedette.hub.lake.maintain import Maintained
@@ -45,13 +46,14 @@ def router(
     began = time.time()
 
     @routes.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """What the hub has done since it started, and how it is."""
         metrics = [*_of_process(began)]
         metrics += _of_gateway(gateway) if gateway else ()
         metrics += _of_intake(intake) if intake else ()
         metrics += _of_maintenance(maintenance.state) if maintenance else ()
         metrics += _of_detection(detection.state) if detection else ()
+        metrics += _of_guard(guard) if (guard := getattr(request.app.state, "guard", None)) else ()
         return Response(render(metrics), 200, None, MEDIA_TYPE)
 
     return routes
@@ -96,6 +98,11 @@ def _of_gateway(gateway: Gateway) -> Iterator[Metric]:
     usage = gateway.meter.usage(time.time())
     yield _gauge("daily_units", "Message units of all gateways since midnight UTC.", usage.units)
     yield _gauge("daily_units_allowed", "The daily quota of message units; 0: none.", usage.allowed)
+
+
+def _of_guard(guard: Guard) -> Iterator[Metric]:
+    yield _gauge("http_connections", "Connections to the HTTPS port, without WebSockets.", guard.connections)
+    yield _by_reason("http_refused_total", "HTTP clients that were cut off or refused.", guard.refused)
 
 
 def _of_intake(intake: Intake) -> Iterator[Metric]:
