@@ -25,6 +25,9 @@ QEMU = {"arm64": "aarch64", "armhf": "arm"}
 
 NEEDS = ("debootstrap", "dpkg-deb", "llvm-strip", "unshare")
 
+SLOWNESS = 4
+"""Times that an emulated processor takes, at least, of what this one does."""
+
 ENTER = """
 echo ready
 read _
@@ -97,7 +100,7 @@ class Foreign:
                 pytest.skip("needs user namespaces")
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{inside.pid}/{name}").write_text("0 0 65536")
-            out, err = inside.communicate("\n", timeout=PATIENCE_S)
+            out, err = inside.communicate("\n", timeout=SLOWNESS * PATIENCE_S)
         if "binfmt_misc: permission denied" in err:
             pytest.skip("needs a kernel that keeps binfmt_misc by user namespace (Linux 6.7)")
         return subprocess.CompletedProcess(script, inside.returncode, out, err)
