@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from notify_support import SHELL, USB, Receiver, Rig, authority, receiving
 
+from support import free_port
 from vedette.hub.detect.schema import Database
 from vedette.hub.notify import deliveries
 from vedette.hub.notify.notifier import Notifier
@@ -222,3 +223,25 @@ def test_a_kill_leaves_the_alert_and_the_word_of_it_or_neither(rig: Rig, when: s
     )
     assert killed.returncode == -signal.SIGKILL
     assert len(rig.alerts.list()) == len(rig.outbox()) == expected
+
+
+@pytest.mark.slow
+async def test_a_running_hub_tells_of_what_is_raised(receiver: Receiver, pki: Pki, tmp_path: Path):
+    """The command line makes hub and route; the alert comes from another process, as from a worker."""
+    state = ["--state", str(tmp_path / "state")]
+    vedette = [sys.executable, "-m", "vedette.cli"]
+    ports = ["--mqtt-port", str(free_port()), "--https-port", str(free_port())]
+    subprocess.run([*vedette, "hub", "init", "--host", "localhost", *state], check=True)
+    route = ["chat", receiver.url, "--ca", pki.ca, "--allow-private", "--window", "0"]
+    subprocess.run([*vedette, "notify", "add", *route, *state], check=True)
+    hub = subprocess.Popen([*vedette, "hub", "run", *ports, *state])
+    try:
+        rig = Rig(f"sqlite:///{tmp_path / 'state' / 'registry.db'}")
+        raised = rig.alert()
+        request = await receiver.came.get()
+        await until_quiet(rig)
+        rig.close()
+    finally:
+        hub.terminate()
+        assert hub.wait() == 0
+    assert json.loads(request.body)["id"] == raised
