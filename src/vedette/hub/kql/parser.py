@@ -58,8 +58,8 @@ JOINS = {
 STRING: Kind = "string"
 """Type of a parsed column that has none."""
 
-IGNORED = frozenset({"render", "consume"})
-"""Operators that say how to show rows, not which."""
+IGNORED = frozenset({"as", "consume", "render"})
+"""Operators that say how to show rows, or what to call them, not which."""
 
 
 def parse(text: str) -> Statements:
@@ -150,9 +150,8 @@ class Parser:
         while self._reader.skip("|"):
             at = self._reader.next.at
             name = self._operator_name()
-            if name in IGNORED or (name == "as" and self._reader.word("a name")):
-                while not self._reader.sees("|", ";", ")", "}", "the end"):
-                    self._reader.take()
+            if name in IGNORED:
+                self._reader.pass_by()
             elif name not in self._operators:
                 known = ", ".join(sorted({*self._operators, *IGNORED}))
                 raise KqlError(f"the operator {name!r} is not supported; supported are {known}", at)

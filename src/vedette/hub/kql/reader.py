@@ -98,6 +98,13 @@ class Reader:
             found.append(read())
         return tuple(found)
 
+    def pass_by(self) -> None:
+        """Pass what is left of an operator."""
+        depth = 0
+        while self.next.type != "end" and (depth or not self.sees("|", ";", ")", "}")):
+            depth += self.sees("(") - self.sees(")")
+            self.take()
+
     def within(self, read: Callable[[], T]) -> T:
         """Read something that may contain itself."""
         if self._depth >= MAX_DEPTH:
