@@ -6,10 +6,11 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from vedette.hub.intake import Inbound, Intake
+from vedette.hub.intake import Inbound, Intake, rows_of
 from vedette.hub.lake import Lake, Limits
+from vedette.hub.lake.storage import Where
+from vedette.hub.lake.tables import RawEvent
 from vedette.wire.events import Event, Process
 from vedette.wire.iothub import Identity
 from vedette.wire.message import INTERFACE_ID, MTI, Window, pack
@@ -40,8 +41,13 @@ def message(
     return Inbound(Identity(device, "m1"), properties, body(*commands, hits=hits), received)
 
 
+def rows(mid: str) -> list[RawEvent]:
+    """The row that a message with one event becomes."""
+    return rows_of(message("ls", mid=mid), mid).events
+
+
 @asynccontextmanager
-async def intake(lake: Path) -> AsyncIterator[Intake]:
+async def intake(lake: Where) -> AsyncIterator[Intake]:
     """A started intake that is closed afterwards."""
     opened = Intake(lake)
     await opened.start()
@@ -51,16 +57,16 @@ async def intake(lake: Path) -> AsyncIterator[Intake]:
         await opened.close()
 
 
-def sql(lake: Path, text: str) -> list[tuple[object, ...]]:
+def sql(lake: Where, text: str) -> list[tuple[object, ...]]:
     return Lake(lake).query(text, "sql", limits=Limits(rows=1_000_000)).rows
 
 
-def stored(lake: Path) -> Counter[str]:
+def stored(lake: Where) -> Counter[str]:
     """Message id and event index → how often it is in the lake."""
     return Counter(
         dict(sql(lake, "SELECT MessageId || '/' || EventIndex, count(*) FROM raw_events GROUP BY 1"))
     )
 
 
-def dead(lake: Path) -> list[tuple[object, ...]]:
+def dead(lake: Where) -> list[tuple[object, ...]]:
     return sql(lake, "SELECT Reason, EventIndex, Events FROM dead_letters ORDER BY Reason")

@@ -18,9 +18,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from hypothesis import given
 from hypothesis import strategies as st
-from lake_support import NOON, SECURITY, body, dead, intake, message, sql, stored
+from lake_support import NOON, SECURITY, body, dead, intake, message, rows, sql, stored
 
-from vedette.hub.intake import Inbound, rows_of
+from vedette.hub.intake import Inbound
 from vedette.hub.lake import CommitFailed, Maintenance, commit, durable, maintain
 from vedette.hub.lake.commit import TableWriter
 from vedette.hub.lake.seen import Seen, key_of
@@ -109,10 +109,6 @@ def writer_with(lake: Path, count: int) -> TableWriter:
     for number in range(count):
         writer.append(rows(str(number)))
     return writer
-
-
-def rows(mid: str) -> list:
-    return rows_of(message("ls", mid=mid), mid).events
 
 
 def log_entry(lake: Path, version: int, suffix: str = "json") -> Path:

@@ -16,13 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from lake_support import intake, message, sql, stored
+from deltalake import DeltaTable
+from lake_support import intake, message, rows, sql, stored
 
 import object_store
 from vedette.hub.intake import Intake
 from vedette.hub.lake import CommitFailed, Lake, Maintenance, QueryError, objects
+from vedette.hub.lake.commit import TableWriter
 from vedette.hub.lake.objects import Bucket
 from vedette.hub.lake.storage import StorageRefused, locate
+from vedette.hub.lake.tables import RAW_EVENTS, open_tables
 from vedette.hub.settings import HubError, HubSettings, HubState
 
 SECRET = "not-so-secret"
@@ -221,12 +224,6 @@ def test_a_commit_that_arrives_after_it_was_given_up_is_whole(
     s3_server: object_store.Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Its files are still there, and its messages are not stored again."""
-    from deltalake import DeltaTable
-    from test_lake import rows
-
-    from vedette.hub.lake.commit import TableWriter
-    from vedette.hub.lake.tables import RAW_EVENTS
-
     lake = fresh(s3_server, tmp_path)
     writer = TableWriter(lake, RAW_EVENTS)
     transact = DeltaTable.create_write_transaction
@@ -244,6 +241,31 @@ def test_a_commit_that_arrives_after_it_was_given_up_is_whole(
     transact(*arguments, **options)  # type: ignore[arg-type]
     assert len(writer.append(rows("late"))) == 1, "it is known to be stored"
     assert stored(lake) == {"late/0": 1}
+
+
+def test_a_merge_that_arrives_after_it_was_given_up_is_whole(
+    s3_server: object_store.Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The merged file is still there, and no row is lost or doubled."""
+    lake = fresh(s3_server, tmp_path)
+    open_tables(lake)
+    writer = TableWriter(lake, RAW_EVENTS)
+    for mid in "abc":
+        writer.append(rows(mid))
+    transact = DeltaTable.create_write_transaction
+    under_way: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    def times_out(*arguments: object, **options: object) -> None:
+        under_way.append((arguments, options))
+        raise OSError("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", times_out)
+        with pytest.raises(OSError, match="timed out"):
+            Maintenance(lake, retention_days=36_500).turn(datetime.now(UTC))
+    [(arguments, options)] = under_way
+    transact(*arguments, **options)  # type: ignore[arg-type]
+    assert stored(lake) == {"a/0": 1, "b/0": 1, "c/0": 1}
 
 
 def test_no_secret_is_told(s3_server: object_store.Emulator, tmp_path: Path):

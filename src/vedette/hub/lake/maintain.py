@@ -197,15 +197,18 @@ class _Upkeep:
 
     def _merge(self, files: list[DataFile]) -> None:
         merged = self._sorted_copy(files)
-        replaced = False
         try:
             replaced = self._replace(files, [merged], data_change=False)
-        finally:
-            if not replaced and merged.path not in {file.name for file in live(self._open())}:
+        except Exception:
+            # An object store may still make the commit that failed; its file has to be there then.
+            if not self._files.late_writes and merged.path not in {file.name for file in live(self._open())}:
                 self._files.remove(merged.path)
-        if replaced:
-            self._state.merges += 1
-            self._state.merged_files += len(files)
+            raise
+        if not replaced:
+            self._files.remove(merged.path)
+            return
+        self._state.merges += 1
+        self._state.merged_files += len(files)
 
     def _sorted_copy(self, files: list[DataFile]) -> AddAction:
         """One durable file with the rows of many, in the table's order."""
