@@ -63,6 +63,7 @@ class _Work(NamedTuple):
 
     maintenance: Maintenance
     detection: Detection
+    notifier: Notifier
 
     @property
     def fault(self) -> str:
@@ -125,19 +126,19 @@ async def _ending(*ends: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _working(hub: _Hub) -> AsyncIterator[_Work]:
-    """Maintenance, detection, notifications: each by whichever worker holds its lease."""
+    """Maintenance and detection by whichever worker holds its lease; notifications by all of them."""
     maintenance = Maintenance(
         hub.state.lake,
         retention_days=hub.settings.retention_days,
         retention=hub.settings.retention,
         lease=hub.registry.lease(MAINTENANCE),
     )
-    work = _Work(maintenance, open_detection(hub.state))
     notifier = Notifier(lambda: Database(hub.state.registry_url))
+    work = _Work(maintenance, open_detection(hub.state), notifier)
     await work.maintenance.start()
     await work.detection.start()
-    await notifier.start()
-    async with _ending(work.detection.close, notifier.close, work.maintenance.close):
+    await work.notifier.start()
+    async with _ending(work.detection.close, work.notifier.close, work.maintenance.close):
         yield work
 
 

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from notify_support import SHELL, USB, Receiver, Rig, authority, receiving
 
 from support import free_port
+from vedette.hub.api import metrics
 from vedette.hub.detect.schema import Database
 from vedette.hub.notify import deliveries
 from vedette.hub.notify.notifier import Notifier
@@ -33,11 +36,11 @@ def told(rig: Rig, receiver: Receiver, pki: Pki, name: str = "r", **options: obj
 
 
 @asynccontextmanager
-async def notifying(rig: Rig) -> AsyncIterator[None]:
+async def notifying(rig: Rig) -> AsyncIterator[Notifier]:
     notifier = Notifier(lambda: Database(rig.url), period=PERIOD_S)
     await notifier.start()
     try:
-        yield
+        yield notifier
     finally:
         await notifier.close()
 
@@ -87,6 +90,25 @@ async def test_a_message_is_tried_again_with_the_same_id(
     assert len({(request.headers["webhook-id"], request.body) for request in receiver.requests}) == 1
     [sent] = rig.deliveries.list()
     assert (sent.state, sent.attempts, sent.error) == ("sent", 3, "")
+
+
+async def test_metrics_tell_what_arrived_and_what_did_not(rig: Rig, receiver: Receiver, pki: Pki):
+    """And how many routes fail."""
+    told(rig, receiver, pki, "good", window=0)
+    told(rig, receiver, pki, "bad", window=0, types=(USB,))
+    receiver.answer = lambda request: "410 Gone" if USB in request.body else "200 OK"
+    rig.alert(SHELL)
+    async with notifying(rig) as notifier:
+        await until_quiet(rig)
+        rig.routes.set_enabled("good", False)
+        rig.alert(USB)
+        await until_quiet(rig)
+        app = FastAPI()
+        app.include_router(metrics.router(None, None, notifier=notifier))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
+            text = (await client.get("/metrics")).text
+    for line in ("notify_sent_total 1", "notify_failures_total 1", "notify_failing 1"):
+        assert f"vedette_hub_{line}\n" in text
 
 
 async def test_a_refused_message_is_dead_until_somebody_sends_it_again(

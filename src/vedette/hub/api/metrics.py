@@ -20,6 +20,7 @@ from vedette.hub.guard import Guard
 from vedette.hub.intake import Intake
 from vedette.hub.lake import Maintenance
 from vedette.hub.lake.maintain import Maintained
+from vedette.hub.notify.notifier import Notifier, Told
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,6 +41,7 @@ def router(
     intake: Intake | None,
     maintenance: Maintenance | None = None,
     detection: Detection | None = None,
+    notifier: Notifier | None = None,
 ) -> APIRouter:
     """The route. None: this process has no such part."""
     routes = APIRouter(include_in_schema=False)
@@ -53,6 +55,7 @@ def router(
         metrics += _of_intake(intake) if intake else ()
         metrics += _of_maintenance(maintenance.state) if maintenance else ()
         metrics += _of_detection(detection.state) if detection else ()
+        metrics += _of_notifier(notifier.state) if notifier else ()
         metrics += _of_guard(guard) if (guard := getattr(request.app.state, "guard", None)) else ()
         return Response(render(metrics), 200, None, MEDIA_TYPE)
 
@@ -139,6 +142,12 @@ def _of_detection(state: Judged) -> Iterator[Metric]:
     yield _counter("detection_events_total", "Events that were judged.", state.events)
     yield _counter("detection_alerts_total", "Alerts that were raised.", state.alerts)
     yield _gauge("detection_failing", "1 if the latest attempt to judge failed.", bool(state.failing))
+
+
+def _of_notifier(state: Told) -> Iterator[Metric]:
+    yield _counter("notify_sent_total", "Messages that were delivered.", state.sent)
+    yield _counter("notify_failures_total", "Attempts at a message that failed.", state.failures)
+    yield _gauge("notify_failing", "Routes whose latest attempt failed.", len(state.failing))
 
 
 def _counter(name: str, text: str, value: float, **labels: str) -> Metric:

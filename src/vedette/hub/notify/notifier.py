@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from vedette.hub.detect.schema import Database
@@ -46,6 +47,14 @@ SEND: Mapping[Way, Callable[[Route, Message, float], Awaitable[None]]] = {
 T = TypeVar("T")
 
 
+class Told(msgspec.Struct):
+    """What a notifier did since it started. failing: whose latest attempt failed."""
+
+    sent: int = 0
+    failures: int = 0
+    failing: set[str] = msgspec.field(default_factory=set)
+
+
 async def deliver(route: Route, message: Message) -> None:
     """Send a message now. Raises Undelivered."""
     try:
@@ -68,12 +77,12 @@ class Notifier:
     """
 
     def __init__(self, database: Callable[[], Database], *, period: float = PERIOD_S) -> None:
+        self.state = Told()
         self._open = database
         self._period = period
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="notify")
         self._stop = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
-        self._failing: set[str] = set()
         self._forgot = float("-inf")
 
     async def start(self) -> None:
@@ -139,6 +148,7 @@ class Notifier:
             log.error("notifications: %s: %s", route, error, exc_info=error)
             await self._mark(self._failed, claimed, Undelivered(type(error).__name__, final=True))
         else:
+            self.state.sent += 1
             self._note(route, "")
             await self._mark(self._deliveries.sent, claimed, time.time())
 
@@ -150,13 +160,14 @@ class Notifier:
             self._note("database", str(error))
 
     def _failed(self, claimed: Claimed, error: Undelivered) -> None:
+        self.state.failures += 1
         self._deliveries.failed(claimed, time.time(), error.reason, final=error.final)
 
     def _note(self, what: str, reason: str) -> None:
         """Log when something begins to fail, and when it works again."""
-        if reason and what not in self._failing:
-            self._failing.add(what)
+        if reason and what not in self.state.failing:
+            self.state.failing.add(what)
             log.warning("notifications: %s fails: %s", what, reason)
-        elif not reason and what in self._failing:
-            self._failing.remove(what)
+        elif not reason and what in self.state.failing:
+            self.state.failing.remove(what)
             log.info("notifications: %s works again", what)
