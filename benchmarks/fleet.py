@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from vedette.hub.registry import RegistryError
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -111,15 +113,15 @@ async def _probe(fleet: Fleet, device: Device) -> None:
     """Set a desired property through the gateway that does not hold the device; tell how long it took."""
     for value in itertools.count():
         await asyncio.sleep(PROGRESS_S * 2)
-        holder = await asyncio.to_thread(fleet.holder, device)
-        other = next((hub for hub in fleet.gateways if hub is not holder and hub.runs), None)
-        if holder is None or other is None:
-            continue
-        began = time.monotonic()
         try:
+            holder = await asyncio.to_thread(fleet.holder, device)
+            other = next((hub for hub in fleet.gateways if hub is not holder and hub.runs), None)
+            if holder is None or other is None:
+                continue
+            began = time.monotonic()
             await asyncio.to_thread(fleet.set_desired, other, device, value)
             took = await asyncio.wait_for(device.wait_told(value, began), 30)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, RegistryError) as error:
             _say(f"desired property: {error or 'did not come'}")
             continue
         names = f"{other.state.root.name} to a device on {holder.state.root.name}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vedette import __version__
 from vedette.hub.gateway.journal import Fault
@@ -18,6 +18,8 @@ from vedette.hub.registry import Registry
 from vedette.hub.registry.hubs import Role
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BEAT_S = 5.0
 """Between two signs of life: one small write."""
@@ -45,31 +47,32 @@ class Presence:
         self._fault = Fault(log, "sign of life")
 
     async def start(self) -> None:
-        """Enter, and go on showing it. Raises what the registry raises."""
-        await asyncio.to_thread(self._enter)
+        """Enter, and go on showing it."""
+        await self._try(self._enter)
         self._beating = asyncio.create_task(self._run())
 
     async def close(self) -> None:
         """Leave."""
         self._beating.cancel()
         await asyncio.gather(self._beating, return_exceptions=True)
-        try:
-            await asyncio.to_thread(self._registry.hubs.leave, self._name)
-        except Exception as error:  # noqa: BLE001 - the others will notice by themselves
-            self._fault.breaks(error)
+        await self._try(self._leave)  # where it fails the others will notice by themselves
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            try:
-                alive = await asyncio.to_thread(self.beat)
-            except Exception as error:  # noqa: BLE001 - the database will be back
-                self._fault.breaks(error)
-                continue
-            self._fault.works()
-            if not alive:
+            if await self._try(self.beat) is False:
                 log.warning("other hubs have taken this one for gone; its connections start anew")
                 self._forgotten()
+
+    async def _try(self, call: Callable[[], T]) -> T | None:
+        """Ask the registry; None if it fails: the database will be back."""
+        try:
+            answer = await asyncio.to_thread(call)
+        except Exception as error:  # noqa: BLE001 - whatever the database raises
+            self._fault.breaks(error)
+            return None
+        self._fault.works()
+        return answer
 
     def beat(self) -> bool:
         """Show a sign of life and look for those of others; False if these have missed ours. Blocks."""
@@ -81,6 +84,9 @@ class Presence:
 
     def _enter(self) -> None:
         self._registry.hubs.enter(self._name, self._role, __version__)
+
+    def _leave(self) -> None:
+        self._registry.hubs.leave(self._name)
 
     def _look(self) -> None:
         before, self._others = self._others, {}

@@ -129,12 +129,15 @@ class Worker:
         with self._database.read.begin() as session:
             if self._listed.refresh(session, now):
                 self._judge.use(self._listed.lookup)
+                log.info("%d indicators are looked for", len(self._listed.lookup))
 
     def release(self) -> None:
         """Give the lease back, so that another worker need not wait for its end, and close the database."""
-        self._lease.release()
-        self._judge.close()
-        self._database.close()
+        try:
+            self._lease.release()
+        finally:
+            self._judge.close()
+            self._database.close()
 
     def _begin(self, now: float) -> Position | None:
         """Take or renew the lease, and the position to go on from; None while another worker holds it."""
@@ -225,7 +228,10 @@ class Detection:
             pass
         while self._turn(worker):
             pass
-        worker.release()
+        try:
+            worker.release()
+        except Exception as error:  # noqa: BLE001 - a database that is away must not keep a hub from stopping
+            log.warning("detection: the lease is not given back, it will end by itself: %s", error)
 
     def _turn(self, worker: Worker) -> bool:
         """One step; what fails is said once and tried again. Whether there is more to do."""
