@@ -143,6 +143,8 @@ def _import(options: argparse.Namespace) -> int:
         else:
             made = _import_indicators(options, database)
         past = _look_back(options, database, span) if span else None
+    if sys.stderr.isatty():
+        print("\033[K", end="", file=sys.stderr, flush=True)  # the rest of a number that has grown
     if options.json:
         print_json(_plain(made) | ({"events": past[0], "alerts": past[1]} if past else {}))
         return 0
@@ -210,11 +212,11 @@ def _source(options: argparse.Namespace) -> str:
 
 
 def _progress(what: str) -> Callable[[int], None]:
-    """A line that grows, for somebody who watches; nothing in a file."""
+    """A number that grows, for somebody who watches; what comes next takes its place."""
 
     def told(count: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{count} {what}", end="", file=sys.stderr, flush=True)
+            print(f"{count} {what}\r", end="", file=sys.stderr, flush=True)
 
     return told
 

@@ -6,6 +6,7 @@ directories above it. Expired indicators are left out when a lookup is made.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -117,8 +118,6 @@ QUESTIONS: dict[str, Callable[[Lookup, str], bool]] = {
 def covering(found: Indicator) -> Iterator[tuple[Kind, str]]:
     """Every indicator that would match this one's value: (kind, value)."""
     if found.kind == "address":
-        import ipaddress
-
         network = ipaddress.ip_network(found.value)
         yield found.kind, found.value
         for length in range(indicators.WIDEST[network.version], network.prefixlen):

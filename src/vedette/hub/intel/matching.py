@@ -77,7 +77,11 @@ class Advisories:
             self._known.clear()
             new = wanted
         self._learn(session, new)
-        found = [one for seen in wanted for one in self._known[seen]]
+        found = [
+            one if one.purl == package.purl else msgspec.structs.replace(one, purl=package.purl)
+            for seen, package in wanted.items()
+            for one in self._known[seen]
+        ]
         return sorted(
             found, key=lambda one: (SEVERITIES.index(one.severity), -(one.score or 0.0), one.advisory)
         )

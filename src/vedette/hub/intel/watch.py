@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 
@@ -12,8 +11,6 @@ from vedette.hub.detect.schema import Database
 from vedette.hub.intel.indicators import Indicator
 from vedette.hub.intel.lookup import Lookup
 from vedette.hub.intel.store import listed, revisions
-
-log = logging.getLogger(__name__)
 
 EXPIRY_PERIOD_S = 3600.0
 """How often expired indicators are dropped: a lookup of a million takes seconds to make."""
@@ -40,7 +37,6 @@ class Watched:
         state = revisions(session, "indicators")
         if state == self._state and now < self._expiry:
             return False
-        began = time.monotonic()
         earliest = float("inf")
 
         def current() -> Iterator[Indicator]:
@@ -54,5 +50,4 @@ class Watched:
         self.lookup = Lookup(current())
         self._expiry = max(earliest, now + EXPIRY_PERIOD_S)
         self._state = state
-        log.info("%d indicators are looked for, read in %.1f s", len(self.lookup), time.monotonic() - began)
         return True

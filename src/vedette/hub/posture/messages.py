@@ -24,7 +24,7 @@ SMALL_SHARE = 0.10
 
 SMALL_DETAILS = 4_700
 """Characters of details that a body of 4 KB, one metered unit on all but the free tier, has: those that are
-stored name their fields in full, and took 1.15 times the body for process events of all lengths above 2 KB."""
+stored name their fields in full, and took 1.15 times the body for process events in bodies above 2 KB."""
 
 HOURS = 24
 """Hours that are looked at, and for which a device must have been known; twice as many are kept."""
