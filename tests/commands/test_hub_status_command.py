@@ -52,12 +52,12 @@ def test_a_hub_that_runs_and_one_that_was_killed(tmp_path: Path, capsys: pytest.
     state = made(tmp_path)
     with running(state) as hub:
         code, shown = ask(state, capsys)
-        while len(shown["registry"]["leases"]) < 2:  # the worker takes its leases at its first turn
+        while not shown["registry"]["leases"]:  # detection takes its own at its first turn
             code, shown = ask(state, capsys)
         assert (code, shown["problems"]) == (0, [])
         local = shown["local"]
         assert (local["address"], local["answers"], local["ready"]) == (f"127.0.0.1:{hub.https}", True, True)
-        assert [lease["work"] for lease in shown["registry"]["leases"]] == ["detection", "maintenance"]
+        assert "detection" in [lease["work"] for lease in shown["registry"]["leases"]]
         assert [hub["role"] for hub in shown["registry"]["hubs"]] == ["all"]
         assert [table["version"] for table in shown["lake"]["tables"]] == [0, 0]
         assert main(["hub", "status", "--state", str(tmp_path)]) == 0

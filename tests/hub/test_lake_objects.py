@@ -56,7 +56,7 @@ def fresh(server: object_store.Emulator, tmp_path: Path, **options: str) -> Buck
     return place
 
 
-@pytest.fixture(params=["s3", "azure"])
+@pytest.fixture(params=["s3", pytest.param("azure", marks=pytest.mark.slow)])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     return fresh(request.getfixturevalue(f"{request.param}_server"), tmp_path)
 
@@ -175,6 +175,7 @@ async def ingest(where: Bucket, name: str) -> None:
     await hub.close()
 
 
+@pytest.mark.slow
 async def test_while_the_store_is_away_nothing_is_acknowledged(
     azure_server: object_store.Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
