@@ -18,6 +18,7 @@ from support import free_port
 from vedette.hub.api import metrics
 from vedette.hub.detect.schema import Database
 from vedette.hub.notify import deliveries
+from vedette.hub.notify.deliveries import Deliveries
 from vedette.hub.notify.notifier import Notifier
 from vedette.hub.notify.routes import Route
 from vedette.hub.tls import Pki
@@ -90,6 +91,34 @@ async def test_a_message_is_tried_again_with_the_same_id(
     assert len({(request.headers["webhook-id"], request.body) for request in receiver.requests}) == 1
     [sent] = rig.deliveries.list()
     assert (sent.state, sent.attempts, sent.error) == ("sent", 3, "")
+
+
+async def test_an_outbox_that_cannot_be_asked_is_asked_again(
+    rig: Rig,
+    receiver: Receiver,
+    pki: Pki,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    """It is said once that it fails, and once that it works again."""
+    caplog.set_level("INFO")
+    told(rig, receiver, pki, window=0)
+    rig.alert()
+    pack, failures = Deliveries.pack, iter(range(3))
+
+    def sometimes(self: Deliveries, now: float) -> int:
+        if next(failures, None) is not None:
+            raise OSError("the disk is full")
+        return pack(self, now)
+
+    monkeypatch.setattr(Deliveries, "pack", sometimes)
+    async with notifying(rig):
+        await until_quiet(rig)
+    said = [record.message for record in caplog.records if "outbox" in record.message]
+    assert said == [
+        "notifications: the outbox fails: the disk is full",
+        "notifications: the outbox works again",
+    ]
 
 
 async def test_metrics_tell_what_arrived_and_what_did_not(rig: Rig, receiver: Receiver, pki: Pki):

@@ -37,6 +37,8 @@ SENDERS = 8
 
 FORGET_S = 3600.0
 
+OUTBOX = "the outbox"
+
 SEND: Mapping[Way, Callable[[Route, Message, float], Awaitable[None]]] = {
     "webhook": webhook.send,
     "syslog": syslog.send,
@@ -120,10 +122,10 @@ class Notifier:
         """Send what is due; whether there was anything. A database that fails is asked again later."""
         try:
             claimed = await self._ask(self._take, time.time(), SENDERS - len(self._sending))
-        except SQLAlchemyError as error:  # a full disk or a locked database must not end notifications
-            self._note("database", str(error))
+        except Exception as error:  # noqa: BLE001 - a full disk or a mistake of ours must not end notifications
+            self._note(OUTBOX, str(error) or type(error).__name__, error)
             return False
-        self._note("database", "")
+        self._note(OUTBOX, "")
         for one in claimed:
             task = asyncio.create_task(self._deliver(one))
             self._sending.add(task)
@@ -157,17 +159,17 @@ class Notifier:
         try:
             await self._ask(mark, *arguments)
         except SQLAlchemyError as error:
-            self._note("database", str(error))
+            self._note(OUTBOX, str(error))
 
     def _failed(self, claimed: Claimed, error: Undelivered) -> None:
         self.state.failures += 1
         self._deliveries.failed(claimed, time.time(), error.reason, final=error.final)
 
-    def _note(self, what: str, reason: str) -> None:
+    def _note(self, what: str, reason: str, error: Exception | None = None) -> None:
         """Log when something begins to fail, and when it works again."""
         if reason and what not in self.state.failing:
             self.state.failing.add(what)
-            log.warning("notifications: %s fails: %s", what, reason)
+            log.warning("notifications: %s fails: %s", what, reason, exc_info=error)
         elif not reason and what in self.state.failing:
             self.state.failing.remove(what)
             log.info("notifications: %s works again", what)
