@@ -188,7 +188,7 @@ class Session:
         if change.patch is not None and DESIRED_FILTER in self._subscriptions:
             body = msgspec.json.encode({**change.patch, "$version": change.version})
             self.link.send(Publish(desired_topic(change.version), body))
-            self._hub.meter.count(self.identity.device_id, len(body), time.time())
+            self._pay(len(body))
 
     @property
     def hears_methods(self) -> bool:
@@ -231,10 +231,11 @@ class Session:
         match request:
             case Events(properties):
                 size = len(packet.topic) + len(packet.payload)
-                if not self._pays(size):
+                if self._spent():
                     await self.settle()  # what came before is acknowledged
                     self.link.close(QUOTA)
                     return
+                self._pay(size)
                 await self._keep_pace()
                 await self._room.enter(size)
                 await self._hub.room.enter(size)
@@ -252,14 +253,16 @@ class Session:
                 await self._answer(request, packet.payload)
                 self._complete(slot)
 
-    def _pays(self, size: int) -> bool:
-        """Take a message off the day's quota; False if nothing is left of it."""
-        device_id, now = self.identity.device_id, time.time()
-        if self._hub.meter.spent(device_id, now):
+    def _spent(self) -> bool:
+        """True if nothing is left of the day's quota."""
+        spent = self._hub.meter.spent(self.identity.device_id, time.time())
+        if spent:
             self._hub.throttled("quota")
-            return False
-        self._hub.meter.count(device_id, size, now)
-        return True
+        return spent
+
+    def _pay(self, size: int) -> None:
+        """Take so many bytes off the day's quota."""
+        self._hub.meter.count(self.identity.device_id, size, time.time())
 
     async def _keep_pace(self) -> None:
         """Read a client that sends too fast more slowly: TCP makes it wait."""
@@ -295,7 +298,7 @@ class Session:
             if not self._requests.take(time.monotonic()):
                 self._hub.throttled("twin requests")
                 status, answer = 429, error_body(429_001, "too many twin requests; try again later")
-            elif not self._pays(len(body)):
+            elif self._spent():
                 status, answer = 403, error_body(403_002, QUOTA)
             elif isinstance(request, TwinGet):
                 status = 200
@@ -310,6 +313,8 @@ class Session:
             status, answer = 404, error_body(404_001, str(error))
         except HubFault:
             status, answer = 500, error_body(500_001, "the hub could not do it; try again")
+        if status < 300:
+            self._pay(len(body) + len(answer))
         if isinstance(request, TwinReport):
             self._note_update(status)
         if RESPONSE_FILTER in self._subscriptions:
