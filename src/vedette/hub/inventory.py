@@ -27,6 +27,7 @@ def devices(database: Database) -> list[dict[str, Any]]:
     )
     found = (
         select(IdentityRow, ProfileRow, modules.c.count)
+        .select_from(IdentityRow)
         .outerjoin(ProfileRow, _profile)
         .outerjoin(modules, modules.c.device_id == IdentityRow.device_id)
         .where(IdentityRow.module_id == "")
@@ -54,6 +55,7 @@ def twins(database: Database) -> list[dict[str, Any]]:
     """The rows of `Twins`."""
     found = (
         select(TwinRow, ProfileRow.tags)
+        .select_from(TwinRow)
         .join(IdentityRow)
         .outerjoin(ProfileRow, _profile)
         .order_by(TwinRow.device_id, TwinRow.module_id)
