@@ -188,7 +188,7 @@ def _arrivals(backend: Backend, expected: Callable[[], Awaitable[Sequence[str]]]
             return
         rows = await backend.questions.ask(
             "SELECT DeviceId, min(TimeGenerated) AS First FROM raw_events"  # noqa: S608
-            f" WHERE DeviceId IN ({names}) GROUP BY 1"
+            f" WHERE DeviceId IN ({names}) AND RawEventName <> 'HubOperation' GROUP BY 1"
         )
         for row in rows:
             device_id = str(row["DeviceId"])
