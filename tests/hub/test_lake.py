@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lake_support import NOON, SECURITY, body, dead, intake, message, rows, sql, stored
 
+from support import small_disk
 from vedette.hub.intake import Inbound
 from vedette.hub.lake import CommitFailed, Maintenance, commit, durable, maintain
 from vedette.hub.lake.commit import TableWriter
@@ -263,21 +262,6 @@ def test_a_log_whose_sync_failed_is_written_anew(tmp_path: Path, monkeypatch: py
         before = {path.name for path in (tmp_path / "raw_events" / "_delta_log").iterdir()}
     assert log_entry(tmp_path, 2).name in before
     assert stored(tmp_path) == {"0/0": 1, "1/0": 1}
-
-
-@contextmanager
-def small_disk(at: Path, size: str) -> Iterator[Path]:
-    """A file system of its own, of so many bytes. Skips where mounting is not allowed."""
-    at.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(at)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 async def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path):
