@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from vedette.hub.registry import RegistryError
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +123,7 @@ async def _probe(fleet: Fleet, device: Device) -> None:
             began = time.monotonic()
             await asyncio.to_thread(fleet.set_desired, other, device, value)
             took = await asyncio.wait_for(device.wait_told(value, began), 30)
-        except (OSError, TimeoutError, RegistryError) as error:
+        except (OSError, TimeoutError, RegistryError, SQLAlchemyError) as error:
             _say(f"desired property: {error or 'did not come'}")
             continue
         names = f"{other.state.root.name} to a device on {holder.state.root.name}"

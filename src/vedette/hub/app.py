@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import NamedTuple
 
 import uvloop
+from fastapi import FastAPI
 
 from vedette.hub import console
 from vedette.hub.api import downlink, iothub, metrics, provisioning, service, v1
@@ -174,14 +175,7 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     api = v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0])
     application.mount(v1.PREFIX, api)
     console.mount(application, pages)  # the last: whatever is below its path is its own
-    https = Https(
-        application,
-        settings.bind,
-        settings.https_port,
-        certificate=pki.certificate,
-        key=pki.key,
-        limits=settings.limits.http,
-    )
+    https = _https(hub, application)
     await https.start()
     # Stop order: no new messages, then acknowledge what the lake takes, then who only reads it.
     ends = gateway.close, recorder.close, following.close, intake.close, https.close
@@ -190,13 +184,9 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
             yield gateway
 
 
-@asynccontextmanager
-async def _watched(hub: _Hub, work: _Work) -> AsyncIterator[None]:
-    """The HTTPS port of a worker: how it is, and nothing else."""
-    application = service.build(lambda: work.fault, hub.role)
-    application.include_router(metrics.router(None, None, *work))
+def _https(hub: _Hub, application: FastAPI) -> Https:
     settings, pki = hub.settings, hub.pki
-    https = Https(
+    return Https(
         application,
         settings.bind,
         settings.https_port,
@@ -204,6 +194,14 @@ async def _watched(hub: _Hub, work: _Work) -> AsyncIterator[None]:
         key=pki.key,
         limits=settings.limits.http,
     )
+
+
+@asynccontextmanager
+async def _watched(hub: _Hub, work: _Work) -> AsyncIterator[None]:
+    """The HTTPS port of a worker: how it is, and nothing else."""
+    application = service.build(lambda: work.fault, hub.role)
+    application.include_router(metrics.router(None, None, *work))
+    https = _https(hub, application)
     await https.start()
     yield
     await https.close()
