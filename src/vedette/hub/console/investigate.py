@@ -79,7 +79,9 @@ class _Desk:
                     ui.button(name, on_click=lambda _, text=sample: self.take(text)).props(
                         "flat dense no-caps"
                     )
-            self._editor = ui.codemirror(query, language="SQL", line_wrapping=True).style("height: 190px")
+            self._editor = ui.codemirror(
+                query, language="SQL", theme="githubLight", line_wrapping=True
+            ).style("height: 190px")
             self._editor.props('aria-label="Query"')
             self._editor.on("keydown.ctrl.enter", self.run)
             with parts.block("row"):

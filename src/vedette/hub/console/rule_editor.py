@@ -87,7 +87,7 @@ class _Editor:
                     self._name.style("width: 280px").on_value_change(self._typed)
                     self._save = ui.button("Save", icon="check").props("unelevated dense").classes("small")
                     remove = ui.button("Remove").props("outline dense").classes("small")
-                self._text = ui.codemirror(text, language="YAML", on_change=self._typed)
+                self._text = ui.codemirror(text, language="YAML", theme="githubLight", on_change=self._typed)
                 self._text.style("height: 560px").props('aria-label="Rule"')
             with parts.block("stack"):
                 with parts.panel("Verdict"):

@@ -92,7 +92,7 @@ def routes(backend: Backend) -> None:
             with parts.block("cols wide-left"):
                 with parts.block("stack"):
                     with parts.panel("Rule"):
-                        ui.codemirror(text, language="YAML", line_wrapping=True).style(
+                        ui.codemirror(text, language="YAML", theme="githubLight", line_wrapping=True).style(
                             "height: 520px"
                         ).set_enabled(False)
                     if parts.may(request, Role.ANALYST):

@@ -21,7 +21,7 @@ from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD, User, Users
 log = logging.getLogger(__name__)
 
 _DIRECTORY = Path(__file__).parent / "static"
-STATIC_FILES = ("complete.js", "console.css", "mark.svg")
+STATIC_FILES = ("complete.js", "console.css", "mark.svg", "page.js")
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -42,7 +42,11 @@ def edit_button(backend: Backend, request: Request, device_id: str, tags: Mappin
         parts.text(f"Tags of {device_id}").style("font-weight: 600")
         parts.text("Groups and conditions refer to them, as in tags.site = 'north'.", "dim")
         text = msgspec.json.format(msgspec.json.encode(dict(tags))).decode()
-        editor = ui.codemirror(text, language="JSON").style("height: 220px").classes("full-width")
+        editor = (
+            ui.codemirror(text, language="JSON", theme="githubLight")
+            .style("height: 220px")
+            .classes("full-width")
+        )
         editor.props('aria-label="Tags"')
 
         async def save(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -139,7 +140,8 @@ class _Editor:
         with self._versions:
             if not kept:
                 parts.text("Nothing has been changed yet.", "empty")
-            for newer, older in zip(kept, (*kept[1:], None), strict=True):
+            for newer, older in pairwise([*kept, None]):
+                assert newer is not None  # only the last is none
                 before = older.desired if older else {} if newer.version == 2 else None
                 with parts.block("version"):
                     parts.text(f"{newer.version}", "mono dim")

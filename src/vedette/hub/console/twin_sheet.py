@@ -46,8 +46,12 @@ class Sheet:
     def json(self, height: int = 260) -> None:
         """Place the JSON here, and below it what is wrong. The form has been placed."""
         self._json = ui.codemirror(
-            self._text(), language="JSON", on_change=lambda event: self._typed(event.value)
+            self._text(),
+            language="JSON",
+            theme="githubLight",
+            on_change=lambda event: self._typed(event.value),
         )
+        self._json.props('aria-label="Settings as JSON"')
         self._json.style(f"height: {height}px").set_enabled(self._may)
         self._problem = ui.label().classes("error-line")
         self._show()

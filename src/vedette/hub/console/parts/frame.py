@@ -29,6 +29,7 @@ def frame(request: Request, title: str, active: str) -> Iterator[ui.element]:
     """A page with its navigation; yields the element beside the title, for what is chosen there."""
     ui.page_title(f"{title} · Vedette")
     ui.add_head_html(f'<link rel="stylesheet" href="{STATIC}console.css">')
+    ui.add_head_html(f'<script defer src="{STATIC}page.js"></script>')
     theme = request.cookies.get("vedette-theme", "")
     dark = ui.dark_mode({"dark": True, "light": False}.get(theme))
     ui.colors(primary="#0f766e", secondary="#4f7fd9", dark="#141e26", dark_page="#0d141a")

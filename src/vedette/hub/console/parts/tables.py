@@ -56,6 +56,9 @@ def table(
         selection="multiple" if selectable else None,
     )
     made.props("flat dense" + ("" if page and len(rows) > page else " hide-pagination hide-bottom"))
+    if selectable:
+        for slot, label in (("header-selection", "Mark all"), ("body-selection", "Mark")):
+            made.add_slot(slot, f'<q-checkbox dense v-model="props.selected" aria-label="{label}" />')
     for column in columns:
         if column.kind in _CELLS:
             made.add_slot(f"body-cell-{column.key}", _CELLS[column.kind])
