@@ -1,7 +1,8 @@
 """The outbox: what a transaction raises or decides is put down for each route in that same transaction.
 
 So an alert and the word of it are committed together or not at all. Changes are noticed where they pass, in
-the session that writes them, as the audit log does: no caller can forget to tell.
+the session that writes them, as the audit log does: no caller can forget to tell. They are noticed as rows: a
+bulk UPDATE of alerts or recommendations would pass by unseen, so there is none.
 """
 
 from __future__ import annotations
