@@ -19,15 +19,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from vedette.hub.detect.rules import Rule
-from vedette.hub.detect.schema import (
-    AlertChangeRow,
-    AlertEventRow,
-    AlertRow,
-    Database,
-    SuppressionRow,
-    insert_new,
-)
+from vedette.hub.detect.schema import AlertChangeRow, AlertEventRow, AlertRow, Database, SuppressionRow
 from vedette.hub.registry.profiles import ProfileRow
+from vedette.hub.registry.upserts import insert_new
 
 PERIOD_S = 24 * 3600
 """What one alert covers, from its first finding to its last (seeds: "a 24-hour period")."""

@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from vedette.hub.detect.alerts import Finding
 from vedette.hub.detect.judge import Match
 from vedette.hub.detect.rules import Correlation, Rule, RuleSet
-from vedette.hub.detect.schema import CountRow, EntryRow, HeardRow, PositionRow, insert_new, upsert
+from vedette.hub.detect.schema import CountRow, EntryRow, HeardRow, PositionRow
 from vedette.hub.detect.taxonomy import Observed, Row
 from vedette.hub.detect.windows import Entry, firing_id, firings
 from vedette.hub.registry.schema import IdentityRow
+from vedette.hub.registry.upserts import insert_new, upsert
 
 LATE_S = 24 * 3600.0
 """How long after its window an entry is still kept, so that what comes late finds it: a device that was

@@ -12,8 +12,9 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from vedette.hub.detect.schema import AssessmentRow, RecommendationRow, upsert_newer
+from vedette.hub.detect.schema import AssessmentRow, RecommendationRow
 from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.registry.upserts import upsert_newer
 
 ACTIVE, RESOLVED = "Active", "Resolved"
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from vedette.hub.detect.schema import upsert_sums
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.assess import Assessment, Weakness
 from vedette.hub.registry.schema import Base
+from vedette.hub.registry.upserts import upsert_sums
 from vedette.wire.events import BY_HUB
 from vedette.wire.iothub import CLASSIC_MODULE
 

@@ -9,9 +9,10 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from vedette.hub.detect.schema import SnapshotPartRow, insert_new
+from vedette.hub.detect.schema import SnapshotPartRow
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.assess import encoded
+from vedette.hub.registry.upserts import insert_new
 
 PARTS_KEPT_S = 24 * 3600.0
 """How long parts of a snapshot wait for the others: they are sent in one go, or within the hour."""

@@ -9,10 +9,11 @@ import msgspec
 from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from vedette.hub.detect.schema import AssessmentRow, Database, upsert
+from vedette.hub.detect.schema import AssessmentRow, Database
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.recommendations import WEIGHTS
 from vedette.hub.registry.schema import Base
+from vedette.hub.registry.upserts import upsert
 
 HOUR_S = 3600
 KEPT_HOURS = 90 * 24

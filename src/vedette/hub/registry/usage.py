@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 
 from sqlalchemy import delete
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from vedette.hub.registry.schema import Base
+from vedette.hub.registry.upserts import upsert_sums
 
 DAYS_KEPT = 2
 """Days of single devices: today's quota, and yesterday's for who looks into it. Of the hub all are kept."""
@@ -35,10 +35,12 @@ class Usages:
     def add(self, spent: Mapping[tuple[str, str], int]) -> None:
         """Add what was spent, by day and device."""
         with self._shared.begin() as session:
-            for (day, device_id), units in sorted(spent.items()):  # as all writers: none waits in a circle
-                row = _insert(session)(UsageRow).values(day=day, device_id=device_id, units=units)
-                added = {"units": UsageRow.units + row.excluded.units}
-                session.execute(row.on_conflict_do_update(index_elements=["day", "device_id"], set_=added))
+            # Sorted, as by all writers: none waits in a circle.
+            rows = [
+                {"day": day, "device_id": device_id, "units": units}
+                for (day, device_id), units in sorted(spent.items())
+            ]
+            upsert_sums(session, UsageRow, rows, ("units",))
             if spent:
                 last = date.fromisoformat(max(day for day, _ in spent)) - timedelta(days=DAYS_KEPT)
                 old = delete(UsageRow).where(UsageRow.day <= last.isoformat(), UsageRow.device_id != "")
@@ -49,7 +51,3 @@ class Usages:
         with self._read.begin() as session:
             row = session.get(UsageRow, (day, device_id))
             return row.units if row else 0
-
-
-def _insert(session: Session) -> type[postgresql.Insert] | type[sqlite.Insert]:
-    return postgresql.Insert if session.get_bind().dialect.name == "postgresql" else sqlite.Insert
