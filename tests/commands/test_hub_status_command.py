@@ -99,6 +99,17 @@ def test_parts_that_are_away_are_named_and_the_rest_is_told(
     assert PASSWORD not in json.dumps(shown) + capsys.readouterr().out
 
 
+def test_settings_that_are_wrong_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A registry's URL that is none, a lake's that is none: the rest is still told."""
+    state = made(tmp_path)
+    state.save(msgspec.structs.replace(state.load(), registry="postgresql:/x y", lake="ftp://host/x"))
+    code, shown = ask(state, capsys)
+    assert code == 1
+    assert "neither a path nor one of" in shown["lake"]["fault"]
+    assert shown["registry"]["fault"]
+    assert shown["disk"]["free"] > 0
+
+
 def test_what_stands_still_is_a_problem(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

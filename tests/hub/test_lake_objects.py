@@ -299,6 +299,14 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path, url: str, options: dict
         _ = state.lake
 
 
+def test_without_the_extra_an_object_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error names what to install."""
+    monkeypatch.delitem(sys.modules, "vedette.hub.lake.objects")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StorageRefused, match=r"needs the extra \[objects\]"):
+        locate("s3://bucket/fleet", {}, tmp_path)
+
+
 if __name__ == "__main__":
     url, options, scratch = json.loads(sys.argv[1])
     asyncio.run(ingest(Bucket(url, options, Path(scratch) / sys.argv[2]), sys.argv[2]))

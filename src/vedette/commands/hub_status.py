@@ -77,7 +77,7 @@ def _lines(status: HubStatus) -> Iterator[tuple[str, str]]:
         yield "  hub", f"{hub.name} ({hub.role}, {hub.version}), seen {hub.age:.0f} s ago"
     for lease in registry.leases:
         yield f"  {lease.work}", f"by {lease.holder}, renewed {lease.age:.0f} s ago"
-    yield "detection", "has not begun" if status.behind is None else f"{status.behind} commits behind"
+    yield "detection", _detection(status)
     yield "certificate", f"expires {_day(status.certificate_expires)}"
     yield "disk", f"{_size(status.disk.free)} of {_size(status.disk.total)} free"
     for problem in status.problems:
@@ -88,6 +88,12 @@ def _condition(status: HubStatus) -> str:
     if not status.local.answers:
         return "down"
     return f"ready ({status.local.role})" if status.local.ready else "not ready"
+
+
+def _detection(status: HubStatus) -> str:
+    if status.behind is not None:
+        return f"{status.behind} commits behind"
+    return "has not begun" if status.registry.judged_until is None else "is catching up"
 
 
 def _ago(seconds: float | None) -> str:

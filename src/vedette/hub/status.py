@@ -1,7 +1,7 @@
 """How a hub is, from outside: by its files, its lake and its registry, and by asking the process if one runs.
 
 Works while the hub is down and while parts of it cannot be reached: each part tells its own fault. Nothing
-here is secret, and nothing is changed.
+here is secret. The registry is opened as by every command, which brings an older one up to date.
 """
 
 from __future__ import annotations
@@ -201,9 +201,9 @@ def _table(lake: Storage, table: Table) -> TableStatus:
 
 
 def _registry(state: HubState) -> RegistryStatus:
-    url = state.registry_url
-    status = RegistryStatus(make_url(url).set(query={}).render_as_string(hide_password=True))
+    url, status = state.registry_url, RegistryStatus()
     try:
+        status.location = make_url(url).set(query={}).render_as_string(hide_password=True)
         database = Database(url)
         try:
             with database.read.begin() as session:
@@ -260,7 +260,7 @@ def _ask(status: LocalStatus, address: str, port: int, pki: Path) -> None:
         metrics = _body(connection).decode()
     finally:
         connection.close()
-    status.answers, status.ready = True, answer["status"] == "ready"
+    status.answers, status.ready = True, answer.get("status") == "ready"
     status.role, status.fault = answer.get("role", ""), answer.get("reason", "")
     status.waiting = int(sum(_values(metrics, "lake_waiting_rows")))
     status.connected = int(sum(_values(metrics, "connected")))
