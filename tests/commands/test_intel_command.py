@@ -45,6 +45,15 @@ def test_a_list_is_imported_shown_asked_and_removed(run: Run, tmp_path: Path):
     assert run("show", "feed") == (1, "", "vedette: feed: no such list\n")
 
 
+def test_an_import_may_look_back(run: Run, tmp_path: Path):
+    """At a lake that holds nothing yet, too; a wrong span is told before anything is imported."""
+    file = tmp_path / "feed.txt"
+    file.write_text("bad.example\n")
+    status, _, err = run("import", file, "--since", "7x")
+    assert (status, "7x" in err, json.loads(run("list", "--json")[1])) == (1, True, [])
+    assert run("import", file, "--since", "7d")[1] == "feed: 1 indicators\n  0 new alerts of 0 events\n"
+
+
 def test_advisories_and_lifecycles_are_lists_too(run: Run, tmp_path: Path):
     """They are listed with how much they hold."""
     affected = [{"package": {"ecosystem": "npm", "name": "x"}, "versions": ["1.0.0"]}]

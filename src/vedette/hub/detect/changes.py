@@ -163,10 +163,14 @@ class Changes:
             raise _Gap from None
 
     def _by_time(self, position: Position) -> Batch:
-        """The next rows in order of receipt, from the files that are live now."""
+        """The next rows in order of receipt, from the files that are live now; none from a lake to be."""
         import duckdb
+        from deltalake.exceptions import TableNotFoundError
 
-        table = opened(self._files)
+        try:
+            table = opened(self._files)
+        except TableNotFoundError:
+            return Batch((), Position(0, position.watermark), caught_up=False)
         first = utc(max(0.0, position.watermark)).date().isoformat()
         sizes = {file.name: file.size for file in live(table) if file.day >= first}
         rows: list[Observed] = []
