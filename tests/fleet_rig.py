@@ -52,6 +52,7 @@ defaults
     timeout connect 5s
     timeout client 1h
     timeout server 1h
+    timeout check 5s
     option redispatch
     default-server check inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
 frontend devices
