@@ -51,9 +51,11 @@ HUB_ONLY = {
     "nicegui",
     "flatbuffers",
     "httpcore",
+    "ijson",
     "pyarrow",
     "rich",
     "sqlalchemy",
+    "univers",
     "uvicorn",
     "websockets",
 }
