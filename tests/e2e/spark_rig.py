@@ -55,6 +55,12 @@ def cluster(logs: Path) -> Iterator[Cluster]:
         yield Cluster(master, f"sc://127.0.0.1:{port}")
 
 
+def environment() -> dict[str, str]:
+    """For a process of Spark's: of the variables that a Connect session leaves behind, none."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+    return kept | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(SITE / "pyspark")}
+
+
 _SETTINGS = {
     "spark.connect.grpc.binding.address": "127.0.0.1",
     "spark.connect.grpc.binding.port": "0",
@@ -74,11 +80,10 @@ _CONNECT = [
 @contextmanager
 def _running(command: Sequence[str], log: Path, started: str) -> Iterator[str]:
     """A process that has said that it started; what the pattern's group found."""
-    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(SITE / "pyspark")}
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment(), start_new_session=True
         ) as process,
     ):
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -218,7 +217,7 @@ def test_a_session_without_connect_answers(path: Path, cluster: spark_rig.Cluste
             *(*vedette, "query", "--state", str(tmp_path), "--json"),
             *("--engine", "spark", "--master", cluster.master, "Process | summarize n=count() by UserName"),
         ],
-        env=os.environ | {"PYTHONPATH": str(spark_rig.SITE), "SPARK_LOCAL_IP": "127.0.0.1"},
+        env=spark_rig.environment() | {"PYTHONPATH": str(spark_rig.SITE)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,17 +10,20 @@ import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from vedette.hub.kql import aggregates, tree
+from vedette.hub.kql import tree
 from vedette.hub.kql.dialect import Dialect, Sql
 from vedette.hub.kql.functions import LIST, MATCHES
-from vedette.hub.kql.naming import Names
+from vedette.hub.kql.joins import join, united
+from vedette.hub.kql.naming import Names, matches
 from vedette.hub.kql.parser import parse
 from vedette.hub.kql.scalars import Binding, Bindings, Scope
-from vedette.hub.kql.tree import Call, Expression, Function, Kind, KqlError, Name, Star, Table, Target
+from vedette.hub.kql.summarize import summarize
+from vedette.hub.kql.tree import Call, Expression, Function, Kind, KqlError, Name, Star, Table
 from vedette.hub.kql.values import Value, common, literal, to
 
 Tables = Mapping[str, Mapping[str, Kind]]
@@ -29,7 +32,6 @@ Tables = Mapping[str, Mapping[str, Kind]]
 EXPLODED = Sql("unnest({0})", "explode({0})")
 SERIES = Sql("unnest(generate_series({0}, {1}, {2}))", "explode(sequence({0}, {1}, {2}))")
 NUMBERED = Sql("unnest(generate_series(1, len({0})))", "explode(sequence(1, size({0})))")
-SAME = Sql("{0} IS NOT DISTINCT FROM {1}", "{0} <=> {1}")
 ITEMS = Sql(
     "CASE json_type(TRY_CAST({0} AS JSON)) WHEN 'ARRAY' THEN {1} "
     "WHEN 'OBJECT' THEN error('mv-expand takes a list, not a bag') ELSE [{0}] END",
@@ -103,9 +105,9 @@ class Emitter:
             tree.Sort: self._sort,
             tree.Count: self._count,
             tree.Schema: self._schema,
-            tree.Summarize: self._summarize,
-            tree.Join: self._join,
-            tree.Union: self._union,
+            tree.Summarize: partial(summarize, self),
+            tree.Join: partial(join, self),
+            tree.Union: lambda op, rows, bindings: united(self, op, [("", rows)], bindings),
             tree.Expansion: self._expand,
             tree.Parse: self._parse,
         }
@@ -163,13 +165,13 @@ class Emitter:
                     (target.name or f"print_{index}", scope.value(target.value))
                     for index, target in enumerate(source.targets)
                 ]
-                return self._select("", values)
+                return self.select("", values)
             case tree.Range():
                 return self._range(source, Scope(self, {}, bindings))
             case tree.Union():
-                return self._united(source, [], bindings)
+                return united(self, source, [], bindings)
             case Name() if source.name in self.tables and source.name not in bindings:
-                return self._stored(source.name)
+                return self.stored(source.name)
         relation = self.nested(source, bindings)
         if relation is None:
             raise self._unknown(source)
@@ -187,12 +189,13 @@ class Emitter:
         )
         return KqlError(f'no table "{source.name}"{hint}', source.at)
 
-    def _stored(self, name: str) -> Relation:
+    def stored(self, name: str) -> Relation:
+        """A table."""
         columns = [
             (column, Value(self.dialect.stored(column, kind), kind))
             for column, kind in self.tables[name].items()
         ]
-        return self._select(f" FROM {self.dialect.name(name)}", columns)
+        return self.select(f" FROM {self.dialect.name(name)}", columns)
 
     def _let(self, named: Binding) -> Relation | None:
         """A bound table, made once however often it is named."""
@@ -219,7 +222,7 @@ class Emitter:
             f"{literal(self.dialect, None, kind)} AS {self.dialect.name(name)}"
             for name, kind in source.columns
         )
-        return self._add(" UNION ALL ".join(rows) or f"SELECT {empty} WHERE FALSE", dict(source.columns))
+        return self.add(" UNION ALL ".join(rows) or f"SELECT {empty} WHERE FALSE", dict(source.columns))
 
     def _range(self, source: tree.Range, scope: Scope) -> Relation:
         first, last, step = (scope.value(part) for part in (source.first, source.last, source.step))
@@ -230,20 +233,20 @@ class Emitter:
         if kind not in ("long", "timespan") or step.kind not in ("long", "timespan"):
             raise KqlError("range takes whole numbers", source.at)
         series = self.dialect.write(SERIES, first.sql, last.sql, step.sql)
-        return self._add(f"SELECT {series} AS {name}", {source.name: kind})
+        return self.add(f"SELECT {series} AS {name}", {source.name: kind})
 
     # -- operators of rows
 
     def _where(self, op: tree.Where, rows: Relation, bindings: Bindings) -> Relation:
-        condition = self._scope(rows, bindings).condition(op.condition)
-        return self._add(f"SELECT * FROM {rows.name} WHERE {condition}", rows.columns, rows.order)
+        condition = self.scope(rows, bindings).condition(op.condition)
+        return self.add(f"SELECT * FROM {rows.name} WHERE {condition}", rows.columns, rows.order)
 
     def _take(self, op: tree.Take, rows: Relation, bindings: Bindings) -> Relation:
         sql = f"SELECT * FROM {rows.name}{rows.ordered()} LIMIT {op.rows}"
-        return self._add(sql, rows.columns, rows.order)
+        return self.add(sql, rows.columns, rows.order)
 
     def _sort(self, op: tree.Sort, rows: Relation, bindings: Bindings) -> Relation:
-        scope = self._scope(rows, bindings)
+        scope = self.scope(rows, bindings)
         order, hidden = [], []
         for key in op.keys:
             self._columns += 1
@@ -251,12 +254,12 @@ class Emitter:
             hidden.append(f"{scope.value(key.value).sql} AS {name}")
             nulls = "FIRST" if key.nulls_first else "LAST"
             order.append((name, f"{'ASC' if key.ascending else 'DESC'} NULLS {nulls}"))
-        names = ", ".join([self._list(rows.columns), *hidden])
-        rows = self._add(f"SELECT {names} FROM {rows.name}", rows.columns, tuple(order))
+        names = ", ".join([self.listed(rows.columns), *hidden])
+        rows = self.add(f"SELECT {names} FROM {rows.name}", rows.columns, tuple(order))
         return rows if op.rows is None else self._take(tree.Take(at=op.at, rows=op.rows), rows, bindings)
 
     def _count(self, op: tree.Count, rows: Relation, bindings: Bindings) -> Relation:
-        return self._add(
+        return self.add(
             f"SELECT count(*) AS {self.dialect.name('Count')} FROM {rows.name}", {"Count": "long"}
         )
 
@@ -276,34 +279,34 @@ class Emitter:
                     for column, value, kind in cells
                 )
             )
-        return self._add(" UNION ALL ".join(described), columns)
+        return self.add(" UNION ALL ".join(described), columns)
 
     # -- operators of columns
 
     def _targets(self, op: tree.Columns, rows: Relation, bindings: Bindings) -> Relation:
-        scope = self._scope(rows, bindings)
+        scope = self.scope(rows, bindings)
         if op.op == "extend":
             return self._extend(op, rows, scope)
         if op.op == "distinct" and isinstance(op.targets[0].value, Star):
-            return self._add(f"SELECT DISTINCT {self._list(rows.columns)} FROM {rows.name}", rows.columns)
+            return self.add(f"SELECT DISTINCT {self.listed(rows.columns)} FROM {rows.name}", rows.columns)
         names = Names()
         values = [(names.of(target), scope.value(target.value)) for target in op.targets]
         if op.op == "distinct":
-            return self._select(f" FROM {rows.name}", values, distinct="DISTINCT ")
-        return self._select(f" FROM {rows.name}", values, rows.order)
+            return self.select(f" FROM {rows.name}", values, distinct="DISTINCT ")
+        return self.select(f" FROM {rows.name}", values, rows.order)
 
     def _extend(self, op: tree.Columns, rows: Relation, scope: Scope) -> Relation:
         names = Names()
         values = {name: Value(self.dialect.name(name), kind) for name, kind in rows.columns.items()}
         values |= {names.of(target): scope.value(target.value) for target in op.targets}
-        return self._select(f" FROM {rows.name}", list(values.items()), rows.order)
+        return self.select(f" FROM {rows.name}", list(values.items()), rows.order)
 
     def _selection(self, op: tree.Selection, rows: Relation, bindings: Bindings) -> Relation:
         found: list[str] = []
         for pattern in op.patterns:
-            matching = [name for name in rows.columns if _matches(name, pattern)]
+            matching = [name for name in rows.columns if matches(name, pattern)]
             if not matching and not pattern.endswith("*"):
-                self._missing(pattern, rows, op.at)
+                self.missing(pattern, rows, op.at)
             found += [name for name in matching if name not in found]
         match op.op:
             case "project-away":
@@ -318,199 +321,36 @@ class Emitter:
 
     def _rename(self, op: tree.Rename, rows: Relation, bindings: Bindings) -> Relation:
         for _, old in op.names:
-            self._missing(old, rows, op.at)
+            self.missing(old, rows, op.at)
         new = {old: new for new, old in op.names}
         return self._renamed(rows, {name: new.get(name, name) for name in rows.columns})
 
     def _renamed(self, rows: Relation, names: Mapping[str, str]) -> Relation:
         values = [(new, Value(self.dialect.name(old), rows.columns[old])) for old, new in names.items()]
-        return self._select(f" FROM {rows.name}", values, rows.order)
-
-    # -- summarize
-
-    def _summarize(self, op: tree.Summarize, rows: Relation, bindings: Bindings) -> Relation:
-        scope = self._scope(rows, bindings)
-        names = Names()
-        keys = [(names.of(target), scope.value(target.value)) for target in op.by]
-        inner = Scope(self, rows.columns, bindings, summarizing=True)
-        values = list(keys)
-        for target in op.aggregates:
-            value = target.value
-            if isinstance(value, Call) and value.name in aggregates.RECORDS:
-                values += self._record(target, value, scope, names, [name for name, _ in keys])
-            elif isinstance(value, Call) and value.name == "percentiles":
-                values += self._percentiles(value, inner, names)
-            else:
-                values.append((names.of(target), inner.value(value)))
-        group = ", ".join(value.sql for _, value in keys)
-        if not op.aggregates:
-            return self._select(f" FROM {rows.name}", values, distinct="DISTINCT ")
-        return self._select(f" FROM {rows.name}{f' GROUP BY {group}' if group else ''}", values)
-
-    def _record(
-        self, target: Target, call: Call, scope: Scope, names: Names, keys: list[str]
-    ) -> list[tuple[str, Value]]:
-        """`arg_max(by, column, …)`: the extreme, then the columns of its row."""
-        if not call.arguments:
-            raise KqlError(f"{call.name}() takes a value", call.at)
-        first, *rest = call.arguments
-        by = scope.value(first)
-        function = aggregates.RECORDS[call.name].removesuffix("_by")
-        named = Target(at=target.at, name=target.name, value=first)
-        found = [(names.of(named), Value(f"{function}({by.sql})", by.kind))]
-        own = first.name if isinstance(first, Name) else ""
-        for node in rest:
-            picked: list[Expression] = [node]
-            if isinstance(node, Star):
-                picked = [Name(at=node.at, name=name) for name in scope.columns if name not in (*keys, own)]
-            for column in picked:
-                value = scope.value(column)
-                sql = aggregates.record(self.dialect, call, value.sql, by.sql)
-                found.append((names.of(Target(at=node.at, name="", value=column)), Value(sql, value.kind)))
-        return found
-
-    def _percentiles(self, call: Call, scope: Scope, names: Names) -> list[tuple[str, Value]]:
-        """`percentiles(value, share, …)`: a column for each share."""
-        found = []
-        for share in call.arguments[1:]:
-            one = Call(at=call.at, name="percentile", arguments=(call.arguments[0], share))
-            found.append((names.of(Target(at=call.at, name="", value=one)), scope.value(one)))
-        return found
-
-    # -- several tables
-
-    def _join(self, op: tree.Join, rows: Relation, bindings: Bindings) -> Relation:
-        right = self.query(op.right, bindings)
-        if op.kind in ("rightsemi", "rightanti"):
-            rows, right, kind = right, rows, op.kind.replace("right", "left")
-            pairs = [(b, a) for a, b in op.on]
-        else:
-            kind, pairs = op.kind, list(op.on)
-        condition = " AND ".join(self._equal(pair, rows, right, op.at) for pair in pairs)
-        if kind == "innerunique":
-            rows = self._unique(rows, [left for left, _ in pairs])
-        words = {
-            "leftouter": "LEFT",
-            "rightouter": "RIGHT",
-            "fullouter": "FULL",
-            "leftsemi": "LEFT SEMI",
-            "leftanti": "LEFT ANTI",
-        }
-        if kind in ("leftsemi", "leftanti"):
-            word = self.dialect.write(Sql(words[kind].removeprefix("LEFT "), words[kind]))
-            shown = [(name, Value(f"l.{self.dialect.name(name)}", of)) for name, of in rows.columns.items()]
-        else:
-            word = words.get(kind, "INNER")
-            dropped = {b for _, b in pairs} if op.op == "lookup" else set()
-            shown = self._sides(rows, right, dropped)
-        return self._select(f" FROM {rows.name} AS l {word} JOIN {right.name} AS r ON {condition}", shown)
-
-    def _equal(self, pair: tuple[str, str], left: Relation, right: Relation, at: int) -> str:
-        for name, rows in zip(pair, (left, right), strict=True):
-            self._missing(name, rows, at)
-        sides = [
-            Value(f"{side}.{self.dialect.name(name)}", rows.columns[name])
-            for side, name, rows in (("l", pair[0], left), ("r", pair[1], right))
-        ]
-        kind = common(sides, at)
-        return self.dialect.write(SAME, *(to(self.dialect, side, kind, at).sql for side in sides))
-
-    def _unique(self, rows: Relation, keys: list[str]) -> Relation:
-        """One row of each key, whichever: what `join` does with its left side unless told otherwise."""
-        names = ", ".join(self.dialect.name(key) for key in keys)
-        numbered = (
-            f"SELECT *, row_number() OVER (PARTITION BY {names} ORDER BY {names}) AS _n FROM {rows.name}"
-        )
-        return self._add(
-            f"SELECT {self._list(rows.columns)} FROM ({numbered}) AS n WHERE _n = 1", rows.columns
-        )
-
-    def _sides(self, left: Relation, right: Relation, dropped: set[str]) -> list[tuple[str, Value]]:
-        """The columns of both sides; those of the right with a number where the left has the name."""
-        names = Names(left.columns)
-        shown = [(name, Value(f"l.{self.dialect.name(name)}", kind)) for name, kind in left.columns.items()]
-        for name, kind in right.columns.items():
-            if name not in dropped:
-                shown.append((names.take(name), Value(f"r.{self.dialect.name(name)}", kind)))
-        return shown
-
-    def _union(self, op: tree.Union, rows: Relation, bindings: Bindings) -> Relation:
-        return self._united(op, [("", rows)], bindings)
-
-    def _united(self, op: tree.Union, found: list[tuple[str, Relation]], bindings: Bindings) -> Relation:
-        for index, query in enumerate(op.tables):
-            name = query.source.name if isinstance(query.source, Name) else f"union_arg{index}"
-            if name.endswith("*"):
-                matching = sorted(table for table in self.tables if _matches(table, name))
-                found += [(table, self._stored(table)) for table in matching]
-                continue
-            try:
-                found.append((name, self.query(query, bindings)))
-            except KqlError:
-                if not (op.fuzzy and isinstance(query.source, Name) and name not in self.tables):
-                    raise
-        if not found:
-            raise KqlError("union of no table", op.at)
-        columns = self._united_columns(op, [rows for _, rows in found])
-        return self._add(
-            " UNION ALL ".join(self._branch(op, name, rows, columns) for name, rows in found),
-            {**({op.source_column: "string"} if op.source_column else {}), **columns},
-        )
-
-    def _united_columns(self, op: tree.Union, found: list[Relation]) -> dict[str, Kind]:
-        columns: dict[str, Kind] = {}
-        for rows in found:
-            for name, kind in rows.columns.items():
-                if columns.setdefault(name, kind) != kind:
-                    kinds = {columns[name], kind}
-                    if kinds not in ({"long", "real"}, {"string", "dynamic"}):
-                        raise KqlError(f"column {name} is a {columns[name]} here and a {kind} there", op.at)
-                    columns[name] = "real" if "real" in kinds else "dynamic"
-        if op.inner:
-            return {
-                name: kind for name, kind in columns.items() if all(name in rows.columns for rows in found)
-            }
-        return columns
-
-    def _branch(self, op: tree.Union, name: str, rows: Relation, columns: Mapping[str, Kind]) -> str:
-        cells = (
-            [f"{self.dialect.text(name)} AS {self.dialect.name(op.source_column)}"]
-            if op.source_column
-            else []
-        )
-        for column, kind in columns.items():
-            quoted = self.dialect.name(column)
-            was = rows.columns.get(column)
-            value = (
-                to(self.dialect, Value(quoted, was), kind, op.at).sql
-                if was
-                else literal(self.dialect, None, kind)
-            )
-            cells.append(f"{value} AS {quoted}")
-        return f"SELECT {', '.join(cells)} FROM {rows.name}"
+        return self.select(f" FROM {rows.name}", values, rows.order)
 
     # -- rows from one value, columns from one value
 
     def _expand(self, op: tree.Expansion, rows: Relation, bindings: Bindings) -> Relation:
-        value = self._scope(rows, bindings).value(op.target.value)
+        value = self.scope(rows, bindings).value(op.target.value)
         if value.kind != "dynamic":
             raise KqlError(f"mv-expand takes a dynamic value, not a {value.kind}", op.target.at)
         name = Names().of(op.target)
         items = self.dialect.write(ITEMS, value.sql, self.dialect.write(LIST, value.sql))
-        inner = self._add(f"SELECT *, {items} AS _items FROM {rows.name}", rows.columns, rows.order)
+        inner = self.add(f"SELECT *, {items} AS _items FROM {rows.name}", rows.columns, rows.order)
         place = self.dialect.write(NUMBERED, "_items")
-        inner = self._add(f"SELECT *, {place} AS _place FROM {inner.name}", rows.columns, rows.order)
+        inner = self.add(f"SELECT *, {place} AS _place FROM {inner.name}", rows.columns, rows.order)
         element = self.dialect.write(Sql("_items[_place]", "element_at(_items, _place)"))
         values = {column: Value(self.dialect.name(column), kind) for column, kind in rows.columns.items()}
         values[name] = to(self.dialect, Value(element, "dynamic"), op.kind, op.at)
         if op.index:
             values[Names(values).take(op.index)] = Value("CAST(_place - 1 AS BIGINT)", "long")
         limit = "" if op.limit is None else f" WHERE _place <= {op.limit}"
-        return self._select(f" FROM {inner.name}{limit}", list(values.items()), rows.order)
+        return self.select(f" FROM {inner.name}{limit}", list(values.items()), rows.order)
 
     def _parse(self, op: tree.Parse, rows: Relation, bindings: Bindings) -> Relation:
         dialect = self.dialect
-        value = to(dialect, self._scope(rows, bindings).value(op.value), "string", op.at).sql
+        value = to(dialect, self.scope(rows, bindings).value(op.value), "string", op.at).sql
         pattern = dialect.text(_pattern(op))
         values = {column: Value(dialect.name(column), kind) for column, kind in rows.columns.items()}
         found = []
@@ -525,35 +365,38 @@ class Emitter:
             missing = "''" if part.kind == "string" else "NULL"
             values[name] = Value(f"CASE WHEN {matched} THEN {part.sql} ELSE {missing} END", part.kind)
         condition = f" WHERE {matched}" if op.matching else ""
-        return self._select(f" FROM {rows.name}{condition}", list(values.items()), rows.order)
+        return self.select(f" FROM {rows.name}{condition}", list(values.items()), rows.order)
 
     # -- writing
 
-    def _scope(self, rows: Relation, bindings: Bindings) -> Scope:
+    def scope(self, rows: Relation, bindings: Bindings) -> Scope:
+        """What an expression over these rows sees."""
         return Scope(self, rows.columns, bindings, order=rows.sorting())
 
-    def _missing(self, name: str, rows: Relation, at: int) -> None:
+    def missing(self, name: str, rows: Relation, at: int) -> None:
+        """Raise KqlError if the rows have no such column."""
         if name not in rows.columns:
             raise KqlError(f'no column "{name}" here; there are {", ".join(rows.columns)}', at)
 
-    def _list(self, names: Iterable[str]) -> str:
+    def listed(self, names: Iterable[str]) -> str:
+        """Names, quoted."""
         return ", ".join(self.dialect.name(name) for name in names)
 
-    def _select(
+    def select(
         self,
         rest: str,
         values: list[tuple[str, Value]],
         order: tuple[tuple[str, str], ...] = (),
         distinct: str = "",
     ) -> Relation:
+        """Rows of these values. rest: of the SELECT. order: that of the rows that they are made from."""
         cells = [f"{value.sql} AS {self.dialect.name(name)}" for name, value in values]
         cells += [column for column, _ in order]
         columns = {name: value.kind for name, value in values}
-        return self._add(f"SELECT {distinct}{', '.join(cells)}{rest}", columns, order)
+        return self.add(f"SELECT {distinct}{', '.join(cells)}{rest}", columns, order)
 
-    def _add(
-        self, select: str, columns: dict[str, Kind], order: tuple[tuple[str, str], ...] = ()
-    ) -> Relation:
+    def add(self, select: str, columns: dict[str, Kind], order: tuple[tuple[str, str], ...] = ()) -> Relation:
+        """The rows of a SELECT, under a name."""
         folded = {name.casefold(): name for name in columns}
         if len(folded) < len(columns):
             twin = next(name for name in columns if folded[name.casefold()] != name)
@@ -562,10 +405,6 @@ class Emitter:
         name = f"_s{len(self.expressions)}"
         self.expressions.append(f"{name} AS ({select})")
         return Relation(name, columns, order)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def _pattern(op: tree.Parse) -> str:

@@ -8,29 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from typing import NamedTuple, get_args
 
+from vedette.hub.kql.calls import Special, constant
 from vedette.hub.kql.dialect import Dialect, Sql
-from vedette.hub.kql.tree import Call, Constant, Kind, KqlError
-from vedette.hub.kql.values import DIV, INSTANT, MICROS, NUMBERS, Value, common, literal, text, to
+from vedette.hub.kql.times import DAY, TIMES
+from vedette.hub.kql.tree import Call, Kind, KqlError
+from vedette.hub.kql.values import NUMBERS, Value, common, text, to
 
-DAY = 86_400_000_000
-UNITS = {
-    "microsecond": 1,
-    "millisecond": 1_000,
-    "second": 1_000_000,
-    "minute": 60_000_000,
-    "hour": 3_600_000_000,
-    "day": DAY,
-    "week": 7 * DAY,
-}
-"""Microseconds of what datetime functions call a part."""
-
-ORIGIN = 62_135_596_800_000_000
-"""Microseconds from 0001-01-01 to 1970: bins are counted from there, which shows with bins of weeks."""
-
-PMOD = Sql("(({0} % {1} + {1}) % {1})", "pmod({0}, {1})")
 COMMA = ", ',', "
 MATCHES = Sql("regexp_matches({0}, {1})", "rlike({0}, {1})")
 LIST = Sql("json_extract_string(TRY_CAST({0} AS JSON), '$[*]')", "from_json({0}, 'array<string>')")
@@ -257,147 +242,30 @@ def _strcat_delim(dialect: Dialect, call: Call, values: list[Value]) -> Value:
 
 def _split(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     """A list of texts. On Spark the separator is a regular expression."""
-    separator = _constant(call, 1)
+    separator = constant(call, 1)
     escaped = dialect.text(re.escape(str(separator)))
     value = to(dialect, values[0], "string", call.at).sql
     write = Sql("CAST(to_json(str_split({0}, {1})) AS VARCHAR)", "to_json(split({0}, {2}))")
     return Value(dialect.write(write, value, dialect.text(str(separator)), escaped), "dynamic")
 
 
-def _bin(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    """`bin(value, size)`, `bin_at(value, size, start)`, `floor(value, size)`."""
-    if call.name == "floor" and len(values) == 1:
-        return Value(f"CAST(floor({to(dialect, values[0], 'real', call.at).sql}) AS DOUBLE)", "real")
-    if len(values) != (3 if call.name == "bin_at" else 2):
-        raise KqlError(f"{call.name}() takes a value and a size", call.at)
-    value, size, *start = values
-    if value.kind == "datetime" and size.kind == "timespan":
-        since = dialect.write(MICROS, start[0].sql) if start else f"-{_shift(call)}"
-        micros = dialect.write(MICROS, value.sql)
-        rest = dialect.write(PMOD, micros if since == "-0" else f"({micros} - ({since}))", size.sql)
-        return Value(dialect.write(INSTANT, f"({micros} - {rest})"), "datetime")
-    kind = common([value, size, *start], call.at)
-    first = start[0].sql if start else "0"
-    if kind == "real":
-        return Value(f"(floor(({value.sql} - {first}) / {size.sql}) * {size.sql} + {first})", "real")
-    rest = dialect.write(PMOD, f"({value.sql} - {first})" if start else value.sql, size.sql)
-    return Value(f"({value.sql} - {rest})", kind)
-
-
-def _shift(call: Call) -> int:
-    size = call.arguments[1]
-    whole = isinstance(size, Constant) and size.value and ORIGIN % size.value == 0
-    return 0 if whole else ORIGIN
-
-
-def _start(unit: str, *, end: bool = False) -> Special:
-    def write(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-        value = to(dialect, values[0], "datetime", call.at).sql
-        offset = int(str(_constant(call, 1))) if len(values) > 1 else 0
-        begin = _truncated(dialect, unit, value, offset + end)
-        if end:
-            begin = dialect.write(INSTANT, f"({dialect.write(MICROS, begin)} - 1)")
-        return Value(begin, "datetime")
-
-    return write
-
-
-def _truncated(dialect: Dialect, unit: str, value: str, offset: int) -> str:
-    """The begin of the unit that a time is in, and so many units later. Weeks begin on Sundays."""
-    if unit in ("month", "year"):
-        begin = f"date_trunc('{unit}', {value})"
-        months = offset * (12 if unit == "year" else 1)
-        return dialect.write(ADD_MONTHS, begin, str(months)) if months else begin
-    micros = dialect.write(MICROS, value)
-    sunday = 4 * DAY if unit == "week" else 0  # 1970 began on a Thursday
-    rest = dialect.write(PMOD, f"({micros} + {sunday})" if sunday else micros, str(UNITS[unit]))
-    return dialect.write(INSTANT, f"({micros} - {rest} + {offset * UNITS[unit]})")
-
-
-ADD_MONTHS = Sql("({0} + to_months(CAST({1} AS INTEGER)))", "({0} + make_interval(0, {1}))")
-MONTHS = "(CAST(year({0}) AS BIGINT) * 12 + month({0}))"
-
-
-def _datetime_add(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    part = _part(call)
-    number = to(dialect, values[1], "long", call.at).sql
-    time = to(dialect, values[2], "datetime", call.at).sql
-    if part in UNITS:
-        moved = f"({dialect.write(MICROS, time)} + {number} * {UNITS[part]})"
-        return Value(dialect.write(INSTANT, moved), "datetime")
-    months = {"month": 1, "quarter": 3, "year": 12}[part]
-    return Value(dialect.write(ADD_MONTHS, time, f"CAST({number} * {months} AS INTEGER)"), "datetime")
-
-
-def _datetime_diff(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    """How many begins of a part lie between two times."""
-    part = _part(call)
-    later, earlier = (to(dialect, value, "datetime", call.at).sql for value in values[1:])
-    if part in UNITS:
-        shift = 4 * DAY if part == "week" else 0
-        counts = [
-            dialect.write(DIV, f"({dialect.write(MICROS, time)} + {shift})", str(UNITS[part]))
-            for time in (later, earlier)
-        ]
-    else:
-        unit = {"month": 1, "quarter": 3, "year": 12}[part]
-        counts = [dialect.write(DIV, f"({MONTHS.format(time)} - 1)", str(unit)) for time in (later, earlier)]
-    return Value(f"({counts[0]} - {counts[1]})", "long")
-
-
-def _datetime_part(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    names = {"year", "quarter", "month", "day", "hour", "minute", "second", "dayofyear"}
-    part = str(_constant(call, 0)).lower()
-    part = {"day_of_year": "dayofyear"}.get(part, part)
-    if part not in names:
-        raise KqlError(f"{part!r} is not supported; there are {', '.join(sorted(names))}", call.at)
-    return Value(f"CAST({part}({to(dialect, values[1], 'datetime', call.at).sql}) AS BIGINT)", "long")
-
-
-def _part(call: Call) -> str:
-    part = str(_constant(call, 0)).lower()
-    known = {*UNITS, "month", "quarter", "year"}
-    if part not in known or len(call.arguments) != 3:
-        raise KqlError(f"{call.name}() takes one of {', '.join(sorted(known))}, and two values", call.at)
-    return part
-
-
-def _format_datetime(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    parts = re.findall(r"([A-Za-z])(\1*)|([^A-Za-z]+)", str(_constant(call, 1)))
-    try:
-        written = dialect.time_format([first + more + other for first, more, other in parts])
-    except KeyError as error:
-        raise KqlError(f"format_datetime() has no {error.args[0]!r} here", call.at) from None
-    value = to(dialect, values[0], "datetime", call.at).sql
-    sql = Sql("coalesce(strftime({0}, {1}), '')", "coalesce(date_format({0}, {1}), '')")
-    return Value(dialect.write(sql, value, dialect.text(written)), "string")
-
-
-def _unixtime(unit: int) -> Special:
-    def write(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-        number = to(dialect, values[0], "real", call.at).sql
-        return Value(dialect.write(INSTANT, f"CAST({number} * {unit} AS BIGINT)"), "datetime")
-
-    return write
-
-
 def _extract(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     """`extract(regex, group, text[, typeof(kind)])`."""
-    pattern, group = dialect.text(str(_constant(call, 0))), int(str(_constant(call, 1)))
+    pattern, group = dialect.text(str(constant(call, 0))), int(str(constant(call, 1)))
     found = f"regexp_extract({to(dialect, values[2], 'string', call.at).sql}, {pattern}, {group})"
     return _typed(dialect, call, Value(found, "string"))
 
 
 def _typed(dialect: Dialect, call: Call, value: Value) -> Value:
-    return to(dialect, value, _kind(str(_constant(call, 3))), call.at) if len(call.arguments) > 3 else value
+    return to(dialect, value, _kind(str(constant(call, 3))), call.at) if len(call.arguments) > 3 else value
 
 
 def _extract_json(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     """`extract_json(path, text[, typeof(kind)])`."""
     found = dialect.write(
-        MEMBER, to(dialect, values[1], "dynamic", call.at).sql, dialect.text(str(_constant(call, 0)))
+        MEMBER, to(dialect, values[1], "dynamic", call.at).sql, dialect.text(str(constant(call, 0)))
     )
-    kind = _kind(str(_constant(call, 2))) if len(values) > 2 else "string"
+    kind = _kind(str(constant(call, 2))) if len(values) > 2 else "string"
     return to(dialect, Value(found, "dynamic"), kind, call.at)
 
 
@@ -406,7 +274,7 @@ MEMBER = Sql("json_extract_string(TRY_CAST({0} AS JSON), {1})", "get_json_object
 
 def _replace_regex(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     value = to(dialect, values[0], "string", call.at).sql
-    pattern, replacement = str(_constant(call, 1)), dialect.replacement(str(_constant(call, 2)))
+    pattern, replacement = str(constant(call, 1)), dialect.replacement(str(constant(call, 2)))
     sql = Sql("regexp_replace({0}, {1}, {2}, 'g')", "regexp_replace({0}, {1}, {2})")
     return Value(dialect.write(sql, value, dialect.text(pattern), dialect.text(replacement)), "string")
 
@@ -415,7 +283,7 @@ def _trim(pattern: str) -> Special:
     """`trim(regex, text)` and its halves."""
 
     def write(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-        regex = pattern.replace("R", f"(?:{_constant(call, 0)})")
+        regex = pattern.replace("R", f"(?:{constant(call, 0)})")
         value = to(dialect, values[1], "string", call.at).sql
         sql = Sql("regexp_replace({0}, {1}, '', 'g')", "regexp_replace({0}, {1}, '')")
         return Value(dialect.write(sql, value, dialect.text(regex)), "string")
@@ -426,7 +294,7 @@ def _trim(pattern: str) -> Special:
 def _in_range(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     """`ipv4_is_in_range(address, "network/bits")`."""
     try:
-        network = ipaddress.IPv4Network(str(_constant(call, 1)), strict=False)
+        network = ipaddress.IPv4Network(str(constant(call, 1)), strict=False)
     except ValueError as error:
         raise KqlError(str(error), call.at) from None
     address = to(dialect, values[0], "string", call.at).sql
@@ -473,24 +341,8 @@ def _abs(dialect: Dialect, call: Call, values: list[Value]) -> Value:
     return Value(f"abs({to(dialect, value, kind, call.at).sql})", kind)
 
 
-def _make_datetime(dialect: Dialect, call: Call, values: list[Value]) -> Value:
-    numbers = [to(dialect, value, "long", call.at).sql for value in values]
-    numbers += ["0"] * (6 - len(numbers))
-    parts = [f"CAST({number} AS INTEGER)" for number in numbers]
-    return Value(f"make_timestamp({', '.join(parts)})", "datetime")
-
-
-def _constant(call: Call, index: int) -> object:
-    """The value of an argument that has to be known before there are rows."""
-    argument = call.arguments[index] if index < len(call.arguments) else None
-    if not isinstance(argument, Constant):
-        raise KqlError(f"argument {index + 1} of {call.name}() has to be a constant", call.at)
-    return argument.value
-
-
-Special = Callable[[Dialect, Call, list[Value]], Value]
-
 SPECIAL: dict[str, Special] = {
+    **TIMES,
     "iff": _choice,
     "iif": _choice,
     "case": _choice,
@@ -500,26 +352,7 @@ SPECIAL: dict[str, Special] = {
     "strcat": _strcat,
     "strcat_delim": _strcat_delim,
     "split": _split,
-    "bin": _bin,
-    "bin_at": _bin,
-    "floor": _bin,
     "abs": _abs,
-    "startofday": _start("day"),
-    "startofweek": _start("week"),
-    "startofmonth": _start("month"),
-    "startofyear": _start("year"),
-    "endofday": _start("day", end=True),
-    "endofweek": _start("week", end=True),
-    "endofmonth": _start("month", end=True),
-    "endofyear": _start("year", end=True),
-    "datetime_add": _datetime_add,
-    "datetime_diff": _datetime_diff,
-    "datetime_part": _datetime_part,
-    "format_datetime": _format_datetime,
-    "make_datetime": _make_datetime,
-    "unixtime_seconds_todatetime": _unixtime(1_000_000),
-    "unixtime_milliseconds_todatetime": _unixtime(1_000),
-    "unixtime_microseconds_todatetime": _unixtime(1),
     "extract": _extract,
     "extract_json": _extract_json,
     "extractjson": _extract_json,
@@ -533,8 +366,3 @@ SPECIAL: dict[str, Special] = {
     "bag_pack": _bag_pack,
 }
 """Name → how it is written."""
-
-
-def now(dialect: Dialect, micros: int) -> Value:
-    """The moment of the query."""
-    return Value(literal(dialect, micros, "datetime"), "datetime")

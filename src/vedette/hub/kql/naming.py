@@ -66,3 +66,8 @@ class Names:
     def _column(self) -> str:
         self._position += 1
         return f"Column{self._position}"
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name is meant by a pattern, which may end in `*`."""
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

@@ -13,7 +13,8 @@ import msgspec
 from vedette.hub.kql import aggregates
 from vedette.hub.kql.dialect import Dialect, Sql
 from vedette.hub.kql.expressions import STRING_OPERATORS
-from vedette.hub.kql.functions import CONVERSIONS, MATCHES, MEMBER, PLAIN, SPECIAL, now, plain
+from vedette.hub.kql.functions import CONVERSIONS, MATCHES, MEMBER, PLAIN, SPECIAL, plain
+from vedette.hub.kql.times import now
 from vedette.hub.kql.tree import (
     Between,
     Binary,
