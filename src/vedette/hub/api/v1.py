@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -80,6 +81,7 @@ def build(registry: Registry, database: Database, queries: Queries, tail: Tail, 
     app.include_router(v1_notify.router(registry.tokens, database))
     for error, code in _STATUSES.items():
         app.add_exception_handler(error, _refusal(code))
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(BoundedBody)
     return app
 
@@ -92,6 +94,13 @@ async def _known_parameters(request: Request) -> None:
             raise HTTPException(status.HTTP_400_BAD_REQUEST, f"unknown parameter {name[:64]!r}")
         if count > 1:
             raise HTTPException(status.HTTP_400_BAD_REQUEST, f"parameter {name!r} is given {count} times")
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong where, and repeat nothing: it may be a password."""
+    assert isinstance(error, RequestValidationError)
+    detail = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
+    return JSONResponse({"detail": detail}, status.HTTP_422_UNPROCESSABLE_CONTENT)
 
 
 def _refusal(code: int) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
