@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from console_rig import Site, Visitor, chromium, until  # noqa: E402
+from console_rig import SHELL, Site, Visitor, chromium, until  # noqa: E402
 from vedette.hub.registry.users import Role  # noqa: E402
 
 IMAGES = Path(__file__).parent / "images"
@@ -27,6 +27,8 @@ PICTURES = {
     "device": ("/device/{device}", "light"),
     "baseline": ("/device/{device}?tab=baseline", "light"),
     "twin": ("/twin/{device}", "light"),
+    "alerts": ("/alerts", "light"),
+    "rule": ("/rules?q=reverse", "dark"),
     "investigate": (
         "/investigate?q=SecurityIoTRawEvent%0A%7C%20where%20TimeGenerated%20%3E%20ago(1h)%0A%7C%20summarize"
         "%20Hits%3Dsum(HitCount)%20by%20bin(TimeGenerated%2C%201m)%2C%20RawEventName%0A%7C%20render%20timechart",
@@ -51,6 +53,8 @@ def _take(site: Site) -> None:
     site.add_user("ana", Role.ADMIN)
     for _ in range(200):  # something to count
         subprocess.run(["/bin/true", "--scheduled"], check=True)
+    for harmless in (SHELL, "exit 0; history -c"):  # and something to be alarmed at
+        site.shell(harmless)
     until(
         lambda: "CIS" in site.run("query", "Baseline | take 1 | project BaselineCheckId"), "the scan", SCAN_S
     )
@@ -60,7 +64,10 @@ def _take(site: Site) -> None:
             visitor.sign_in("ana")
             visitor.page.wait_for_selector("div.page")
             page = visitor.open(path.format(device=site.device))
-            if "investigate" in path:
+            if name == "rule":
+                page.get_by_role("link", name="Reverse shell").click()
+                page.wait_for_selector(".example")
+            if name == "investigate":
                 page.wait_for_selector("canvas")
             page.wait_for_timeout(1500)  # fonts and charts
             page.screenshot(path=IMAGES / f"{name}.png")
