@@ -299,6 +299,13 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path, url: str, options: dict
         _ = state.lake
 
 
+def test_a_path_is_taken_as_it_is(tmp_path: Path):
+    """Whatever characters are in it; none means the state directory."""
+    for path in (tmp_path / "what?", tmp_path / "a#b", tmp_path / "100%25"):
+        assert locate(str(path), {}, Path("/state")).uri == str(path)
+    assert locate("", {}, tmp_path).uri == str(tmp_path / "lake")
+
+
 def test_without_the_extra_an_object_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error names what to install."""
     monkeypatch.delitem(sys.modules, "vedette.hub.lake.objects")

@@ -52,7 +52,7 @@ _SERVICES = ("aws_", "azure_", "google_")
 
 
 class Bucket:
-    """A directory in an object store. options: as the store's client documents them, in lower case."""
+    """A directory in an object store. options: as the store's client documents them, in any case."""
 
     late_writes = True  # a request that timed out may be under way
 
@@ -61,10 +61,10 @@ class Bucket:
     ) -> None:
         self.uri = url
         self.scratch = scratch
-        self.given = dict(options)
+        self.given = {key.lower(): value for key, value in options.items()}
         self._cache = cache or Recent()
         try:
-            self._store = _client(url, options)
+            self._store = _client(url, self.given)
         except (BaseError, ValueError) as error:
             raise StorageRefused(f"lake: {_plain(error)}") from None
 

@@ -92,20 +92,19 @@ def locate(url: str, options: Mapping[str, str], state: Path) -> Storage:
 
     options: keys that the service documents for `object_store`, such as `aws_region`.
     """
-    if not url:
-        return Directory(state / "lake")
+    if not url or url.startswith("/"):
+        return Directory(Path(url or state / "lake"))
     parts = urlsplit(url)
     if parts.username or parts.query:
         raise StorageRefused("lake: keys belong into lake_options or the environment, not into the URL")
-    scheme = parts.scheme
-    if scheme == "file" or url.startswith("/"):
-        return Directory(Path(parts.path))
-    if scheme not in OBJECT_STORES or not parts.netloc:
+    if parts.scheme not in OBJECT_STORES or not parts.netloc:
         raise StorageRefused(f"lake: {url!r} is neither a path nor one of {', '.join(OBJECT_STORES)}://…")
     try:
         from vedette.hub.lake.objects import Bucket
     except ImportError as error:
-        raise StorageRefused(f"lake: {OBJECT_STORES[scheme]} needs the extra [objects]: {error}") from None
+        raise StorageRefused(
+            f"lake: {OBJECT_STORES[parts.scheme]} needs the extra [objects]: {error}"
+        ) from None
     return Bucket(url.rstrip("/"), options, state / SPILL)
 
 
