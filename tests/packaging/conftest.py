@@ -1,14 +1,13 @@
 """A bare Debian system to copy, and the package to install in it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from debian_roots import ROOT, System, bootstrap, require
+from debian_roots import ROOT, System, bootstrap, layered, require
 
 PREPARED = "VEDETTE_DEBIAN_ROOT"
 """Names a directory that debootstrap has filled already: a minute less while one works on the package."""
@@ -27,10 +26,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def system(base: Path, tmp_path: Path) -> Iterator[System]:
-    root = tmp_path / "root"
-    subprocess.run(["cp", "-a", "--reflink=auto", base, root], check=True)
-    yield System(root)
-    shutil.rmtree(root)
+    with layered(base, tmp_path) as root:
+        yield System(root)
 
 
 @pytest.fixture(scope="session")

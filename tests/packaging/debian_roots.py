@@ -43,6 +43,26 @@ def bootstrap(directory: Path) -> None:
         pytest.skip(f"debootstrap: {done.stdout[-300:]}")
 
 
+@contextmanager
+def layered(base: Path, directory: Path) -> Iterator[Path]:
+    """A system that begins as `base`, which stays as it is: a layer above it or, failing that, a copy."""
+    root, changes, work = (directory / name for name in ("root", "changes", "work"))
+    for path in (root, changes, work):
+        path.mkdir()
+    options = f"lowerdir={base},upperdir={changes},workdir={work}"
+    mount = ["mount", "-t", "overlay", "-o", options, "overlay", root]
+    overlaid = subprocess.run(mount, capture_output=True).returncode == 0
+    if not overlaid:
+        subprocess.run(["cp", "-a", f"{base}/.", root], check=True)
+    try:
+        yield root
+    finally:
+        if overlaid:
+            subprocess.run(["umount", root], check=True)
+        for path in (root, changes, work):
+            shutil.rmtree(path)
+
+
 class System:
     """One such system, not running."""
 
