@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from spark_venv import HOME
 
-STARTED_S = 60.0
+STARTED_S = 120.0
 """Longest start of one process: a Java virtual machine on a busy machine."""
 
 SITE = next(iter(HOME.glob("lib/python*/site-packages")), HOME)

@@ -102,6 +102,24 @@ def test_a_long_chain_is_no_depth():
     assert translate(f"T | where {chain}", TABLES, Spark()).sql.count(" OR ") == 1_999
 
 
+DOUBLED = "".join(f"let x{n} = x{n - 1} + x{n - 1}; " for n in range(1, 40))
+CALLED = "".join(f"let f{n} = () {{ union f{n - 1}(), f{n - 1}() }}; " for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("let x0 = 1; " + DOUBLED + "print x39", "too long"),
+        ("T | extend y = " + "bin(" * 35 + "a" + ", 3)" * 35, "too long"),
+        ("let f0 = () { T }; " + CALLED + "f39()", "more than 500 steps"),
+    ],
+)
+def test_what_grows_without_end_is_stopped(text: str, expected: str):
+    """Names that double what they stand for, and functions that call others twice."""
+    with pytest.raises(KqlError, match=expected):
+        translate(text, TABLES, Spark())
+
+
 @pytest.mark.parametrize(("name", "text"), SAMPLES["kql"])
 def test_the_console_s_samples_are_written_for_every_engine(name: str, text: str):
     """Each of them, unchanged."""

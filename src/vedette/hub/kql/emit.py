@@ -29,7 +29,9 @@ from vedette.hub.kql.values import Value, common, literal, to
 Tables = Mapping[str, Mapping[str, Kind]]
 """Table → its columns, in order."""
 
-EXPLODED = Sql("unnest({0})", "explode({0})")
+MAX_STEPS = 500
+"""Table expressions of one query: functions that call functions twice each would make any number of them."""
+
 SERIES = Sql("unnest(generate_series({0}, {1}, {2}))", "explode(sequence({0}, {1}, {2}))")
 NUMBERED = Sql("unnest(generate_series(1, len({0})))", "explode(sequence(1, size({0})))")
 ITEMS = Sql(
@@ -95,7 +97,7 @@ class Emitter:
         self.expressions: list[str] = []
         self._columns = 0
         self._at = 0
-        self._bound: dict[int, Relation] = {}
+        self._bound: dict[int, tuple[Binding, Relation]] = {}
         self._operators: dict[type, Callable[[Any, Relation, Bindings], Relation]] = {
             tree.Where: self._where,
             tree.Columns: self._targets,
@@ -204,8 +206,8 @@ class Emitter:
             relation = self.nested(named.value, named.scope)
             if relation is None:
                 return None
-            self._bound[id(named)] = relation
-        return self._bound[id(named)]
+            self._bound[id(named)] = (named, relation)  # kept, so that its id stays its own
+        return self._bound[id(named)][1]
 
     def _datatable(self, source: tree.DataTable, bindings: Bindings) -> Relation:
         scope, width = Scope(self, {}, bindings), len(source.columns)
@@ -397,6 +399,8 @@ class Emitter:
 
     def add(self, select: str, columns: dict[str, Kind], order: tuple[tuple[str, str], ...] = ()) -> Relation:
         """The rows of a SELECT, under a name."""
+        if len(self.expressions) >= MAX_STEPS:
+            raise KqlError(f"needs more than {MAX_STEPS} steps", self._at)
         folded = {name.casefold(): name for name in columns}
         if len(folded) < len(columns):
             twin = next(name for name in columns if folded[name.casefold()] != name)

@@ -44,6 +44,9 @@ WINDOWS = {
 }
 """Functions of the rows around, which have to be sorted."""
 
+MAX_SQL = 1_000_000
+"""Characters of one value in SQL. Names that `let` binds stand for their text, which can double with each."""
+
 KNOWN = sorted({*PLAIN, *SPECIAL, *CONVERSIONS, *WINDOWS, "now", "ago", "toscalar"})
 
 LAST = Sql(
@@ -95,7 +98,10 @@ class Scope:
         if type(node) not in writers:
             what = "'*'" if isinstance(node, Star) else "a table"
             raise KqlError(f"expected a value, not {what}", node.at)
-        return writers[type(node)](node)
+        written = writers[type(node)](node)
+        if len(written.sql) > MAX_SQL:
+            raise KqlError("becomes too long in SQL: use columns for what is used several times", node.at)
+        return written
 
     def condition(self, node: Expression) -> str:
         """An expression that is true or false."""
