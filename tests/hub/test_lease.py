@@ -90,5 +90,6 @@ def test_who_holds_what_can_be_seen(database: Database):
     assert held.claim()
     assert given_back.claim()
     given_back.release()
-    [holding] = holdings(database.read)
+    with database.read.begin() as session:
+        [holding] = holdings(session)
     assert (holding.name, holding.holder, holding.token) == ("work", held.holder, 1)

@@ -29,7 +29,7 @@ from vedette.hub.lake.storage import Storage
 from vedette.hub.lake.tables import RAW_EVENTS, TABLES, Table, live, opened
 from vedette.hub.registry import RegistryError
 from vedette.hub.registry.hubs import HubRow
-from vedette.hub.registry.lease import LeaseRow
+from vedette.hub.registry.lease import holdings
 from vedette.hub.registry.schema import IdentityRow
 from vedette.hub.settings import HubError, HubSettings, HubState
 from vedette.hub.tls import RENEWAL_DAYS
@@ -225,8 +225,8 @@ def _fill(status: RegistryStatus, session: Session, now: float) -> None:
         for row in session.scalars(select(HubRow).order_by(HubRow.name))
     ]
     status.leases = [
-        HolderStatus(row.name, row.holder, row.token, now - row.renewed)
-        for row in session.scalars(select(LeaseRow).where(LeaseRow.holder != "").order_by(LeaseRow.name))
+        HolderStatus(lease.name, lease.holder, lease.token, now - lease.renewed)
+        for lease in holdings(session)
     ]
     if position := session.get(PositionRow, RAW_EVENTS.name):
         status.judged, status.judged_until = position.version, position.watermark

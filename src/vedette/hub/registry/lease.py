@@ -133,8 +133,7 @@ class Lease:
         return True
 
 
-def holdings(read: Sessions) -> Sequence[Holding]:
+def holdings(session: Session) -> Sequence[Holding]:
     """Every lease that somebody holds, or held when it was last heard of."""
-    with read.begin() as session:
-        rows = session.scalars(select(LeaseRow).where(LeaseRow.holder != "").order_by(LeaseRow.name))
-        return [Holding(row.name, row.holder, row.token, row.renewed) for row in rows]
+    rows = session.scalars(select(LeaseRow).where(LeaseRow.holder != "").order_by(LeaseRow.name))
+    return [Holding(row.name, row.holder, row.token, row.renewed) for row in rows]
