@@ -1,12 +1,11 @@
 """Recommendations come and go with their cause."""
 
-import msgspec
 import pytest
 from detect_support import NOW, Rig, message
 
+from vedette.hub.detect.changes import Changes, Position
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.findings import findings
-from vedette.hub.intake import Inbound
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Posture, Recommendations, fleet_score
 from vedette.hub.registry import Registry
@@ -200,27 +199,36 @@ async def test_the_score_weighs_and_the_fleet_view_counts(rig: Rig, known: Recom
     ]
 
 
-def sent(hour: int, *, long: bool, device: str = "d1") -> Inbound:
+def sent(hour: int, *, long: bool, device: str = "d1") -> Observed:
     """An hour's message, above a metered unit or below."""
-    scan = msgspec.structs.replace(check("5.2.10", "PASS"), baseline_check_error="x" * 5000 * long)
-    return message(scan, at=NOW + 3600 * hour, device=device)
+    at = NOW + 3600 * hour
+    name = f"{device}-{hour}"
+    return Observed(name, device, "agent", "Heartbeat", {}, at, at, at, 1, name, 5000 if long else 500)
 
 
-async def test_small_messages_are_told_after_a_day_of_them(rig: Rig, known: Recommendations):
+def test_small_messages_are_told_after_a_day_of_them(rig: Rig, known: Recommendations):
     """A tenth is enough, larger ones resolve it; a device of less than a day is not judged."""
-    worker = rig.worker(posture=Posture())
+    posture, told = Posture(), []
     first = [sent(hour, long=hour % 8 > 0) for hour in range(25)]
-    await rig.send(*first, sent(24, long=False, device="d2"))
-    rig.judge(NOW + 24 * 3600, worker)
-    [one] = known.list(name="IoT_SmallMessages")
-    assert (one.device_id, one.state, one.data) == ("d1", "Active", {"Messages": 24, "Under4KB": 3})
-    await rig.send(*(sent(hour, long=True) for hour in range(25, 49)))
-    rig.judge(NOW + 48 * 3600, worker)
-    [one] = known.list(name="IoT_SmallMessages")
-    assert (one.device_id, one.state) == ("d1", "Resolved")
+    later = [sent(hour, long=True) for hour in range(25, 49)]
+    for day, events in enumerate(([*first, sent(24, long=False, device="d2")], later), 1):
+        with rig.database.write.begin() as session:
+            posture(session, events, NOW + day * 24 * 3600)
+        [one] = known.list(name="IoT_SmallMessages")
+        told.append((one.device_id, one.state, one.data))
+    data = {"Messages": 24, "Under4KB": 3}
+    assert told == [("d1", "Active", data), ("d1", "Resolved", data)]
 
 
-async def test_the_classic_agent_counts_its_small_messages_itself(rig: Rig, known: Recommendations):
+async def test_an_event_tells_how_long_its_details_are(rig: Rig):
+    """As they are stored, which small messages are told by."""
+    await rig.send(message(check("5.2.10", "PASS")))
+    [event] = Changes(rig.lake).after(Position(0, 0.0)).events
+    [(stored,)] = Lake(rig.lake).query("SELECT length(EventDetails) FROM raw_events", "sql").rows
+    assert event.size == stored > 100
+
+
+def test_the_classic_agent_counts_its_small_messages_itself(rig: Rig, known: Recommendations):
     """Its own number is believed."""
     worker, states = Posture(), []
     for minute, small in enumerate(("1", "0")):
@@ -236,7 +244,7 @@ async def test_the_classic_agent_counts_its_small_messages_itself(rig: Rig, know
 CLASSIC_OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 
 
-async def test_a_twin_that_is_mended_resolves(rig: Rig, known: Recommendations):
+def test_a_twin_that_is_mended_resolves(rig: Rig, known: Recommendations):
     """Of both dialects: what the device refused, and what blinded it."""
     registry = Registry(rig.url)
     micro, classic = Identity("d1", "agent"), Identity("d2", CLASSIC_MODULE)
