@@ -72,7 +72,25 @@ def _loaded(options: argparse.Namespace) -> RuleSet:
             if not place.exists():
                 raise UsageError(f"{place}: no such file or directory")
         return load(*options.places, built_in=False)
-    return load(state_of(options).rules)
+    return _of_hub(options)
+
+
+def _of_hub(options: argparse.Namespace) -> RuleSet:
+    """What the hub runs, with what its registry holds of rules; the built-in ones where there is no hub."""
+    from vedette.hub.detect.rulebook import Rulebook
+    from vedette.hub.detect.rules import load
+    from vedette.hub.detect.schema import Database
+    from vedette.hub.registry import RegistryError
+    from vedette.hub.settings import HubError
+
+    state = state_of(options)
+    if not state.settings_file.exists():
+        return load(state.rules)
+    try:
+        with closing(Database(state.registry_url)) as database:
+            return Rulebook(database, state.rules).rules()
+    except (HubError, RegistryError) as error:
+        raise UsageError(str(error)) from None
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -177,7 +195,7 @@ def _chosen(options: argparse.Namespace) -> tuple[RuleSet, Rule]:
     from vedette.hub.detect.rules import load
 
     path = Path(options.rule)
-    rules = load(path, built_in=False) if path.exists() else load(state_of(options).rules)
+    rules = load(path, built_in=False) if path.exists() else _of_hub(options)
     if path.exists() and rules.refused:
         raise UsageError(f"{path}: {rules.refused[0].reason}")
     wanted = options.rule

@@ -1,14 +1,19 @@
 """Rules that stand in the registry, and what they do to a detection that runs."""
 
+import json
+
 import pytest
 from detect_support import NOW, SHELL, Rig, message, process
 
+from vedette.cli import main
 from vedette.hub.detect.alerts import Suppression
 from vedette.hub.detect.rulebook import LOOK_S, Rulebook
 from vedette.hub.detect.rules import BUILT_IN, RuleError
+from vedette.hub.detect.schema import Database
 from vedette.hub.registry import Registry
 from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.fleet import TwinChange
+from vedette.hub.settings import HubSettings, HubState
 from vedette.wire.iothub import Identity
 
 WORD = """
@@ -168,3 +173,17 @@ async def test_a_group_of_devices_is_suppressed_by_their_tag(rig: Rig):
     rig.judge()
     assert {alert.device_id for alert in rig.found()} == {"d2", "d3"}
     assert [(known.id, known.hits) for known in rig.alerts.suppressions()] == [(made.id, 3)]
+
+
+def test_the_command_line_lists_what_the_registry_holds(tmp_path, capsys: pytest.CaptureFixture[str]):
+    """With whether it is switched on."""
+    state = HubState(tmp_path / "hub")
+    state.save(HubSettings(host_names=("localhost",)))
+    database = Database(state.registry_url)
+    own = Rulebook(database, state.rules)
+    own.save("word", WORD, "ana")
+    own.switch(by_alert(own, "Word in a command").id, enabled=False, who="ana")
+    database.close()
+    assert main(["rules", "list", "--json", "--state", str(state.root)]) == 0
+    listed = {rule["path"]: rule["enabled"] for rule in json.loads(capsys.readouterr().out)["rules"]}
+    assert listed["registry:word"] is False
