@@ -28,8 +28,9 @@ from vedette.hub.registry.conditions import (
     lookup,
 )
 from vedette.hub.registry.profiles import ProfileRow
-from vedette.hub.registry.query import NEVER, QueryError, parse, time_text
+from vedette.hub.registry.query import QueryError, parse
 from vedette.hub.registry.schema import IdentityRow, TwinRow
+from vedette.hub.registry.times import NEVER, time_text
 from vedette.wire.iothub import Identity
 
 DEVICES = [Identity(name) for name in ("a", "b", "c", "d")]

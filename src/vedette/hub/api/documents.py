@@ -11,7 +11,7 @@ import msgspec
 from vedette.hub.registry import Draft, Entry, TwinChange
 from vedette.hub.registry.metadata import shown
 from vedette.hub.registry.profiles import MAX_STATUS_REASON, Authentication
-from vedette.hub.registry.query import NEVER, time_text
+from vedette.hub.registry.times import NEVER, time_text
 from vedette.wire.iothub import Identity
 
 _THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")

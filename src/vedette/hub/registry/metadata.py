@@ -13,8 +13,8 @@ import msgspec
 from sqlalchemy import ForeignKeyConstraint, event, inspect
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
-from vedette.hub.registry.query import time_text
 from vedette.hub.registry.schema import Base, TwinRow
+from vedette.hub.registry.times import time_text
 
 UPDATED, VERSION = "$lastUpdated", "$lastUpdatedVersion"
 """As documents call them; VERSION stands in the desired section alone."""

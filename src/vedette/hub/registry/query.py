@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,7 @@ from vedette.hub.registry.conditions import (
     holds,
     lookup,
 )
+from vedette.hub.registry.times import time_text
 
 MAX_CHARACTERS = 4_096
 """Of a query's text: a hundred comparisons."""
@@ -54,9 +55,6 @@ MAX_INTEGER = 2**63 - 1
 
 TIMES = frozenset({"lastActivityTime", "$lastUpdated"})
 """Names of values that are times, as text. What they are compared with is brought into the same form."""
-
-NEVER = "0001-01-01T00:00:00Z"
-"""A time that there was not; the SDKs expect one."""
 
 
 class QueryError(ValueError):
@@ -367,18 +365,6 @@ def _check_columns(query: Query) -> None:
         raise QueryError("query: GROUP BY needs COUNT()")
     if query.counts and any(column.path not in ((), query.group_by) for column in query.columns):
         raise QueryError("query: beside COUNT() only the GROUP BY path can be selected")
-
-
-def time_text(moment: datetime) -> str:
-    """A time as documents show it: UTC, milliseconds; without a zone it is UTC. Raises ValueError."""
-    try:
-        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        utc = zoned.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("beyond the years 1 to 9999") from None
-    if utc.year == 1:
-        return NEVER
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _unquoted(text: str) -> str:

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
-    Numeric,
-    SQLColumnExpression,
     String,
     and_,
     case,
@@ -29,10 +25,8 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSON
 
 from vedette.hub.registry.conditions import (
     OPERATORS,
@@ -50,20 +44,16 @@ from vedette.hub.registry.conditions import (
     Starts,
     true_of,
 )
+from vedette.hub.registry.jsons import Column, Place, Truth, database
 from vedette.hub.registry.messages import MessageRow
 from vedette.hub.registry.metadata import SHORT, MetadataRow
 from vedette.hub.registry.profiles import ProfileRow
-from vedette.hub.registry.query import NEVER, QueryError, time_text
+from vedette.hub.registry.query import QueryError
 from vedette.hub.registry.schema import IdentityRow, TwinRow
-
-LONG_AGO = -62_135_596_800.0
-"""NEVER in Unix seconds."""
+from vedette.hub.registry.times import LONG_AGO, NEVER, time_text
 
 TICK_S = 0.001
 """What documents show of a time."""
-
-Truth: TypeAlias = ColumnElement[bool]
-Column: TypeAlias = SQLColumnExpression[Any]
 
 WAITING: Column = (
     select(func.count())
@@ -149,75 +139,6 @@ _JSON: dict[Path, Column] = {
 }
 
 
-class _Inside(msgspec.Struct, frozen=True):
-    """How a database sees a place in JSON.
-
-    text: the JSON there, null if there is nothing. is_text, is_number: what it is; string, number: its value
-    if it is that. plain: `null`, `true` or `false` if it is one of these.
-    """
-
-    text: Column
-    is_text: Truth
-    is_number: Truth
-    string: Column
-    number: Column
-    plain: Column
-
-
-class _Sqlite:
-    """JSON functions of SQLite; texts compare by code points anyway."""
-
-    collation = "BINARY"
-
-    @staticmethod
-    def inside(column: Column, path: Path) -> _Inside:
-        # Quotes and backslashes do not come here: the parser refuses them in keys.
-        place = "$" + "".join(f'."{key}"' for key in path)
-        kind, value = func.json_type(column, place), func.json_extract(column, place)
-        return _Inside(
-            text=column.op("->")(place),
-            is_text=kind == "text",
-            is_number=kind.in_(("integer", "real")),
-            string=value,
-            number=value,
-            plain=kind,
-        )
-
-    @staticmethod
-    def constant(number: float) -> Any:
-        return number
-
-
-class _Postgres:
-    """JSON operators of PostgreSQL, on `json`: unlike `jsonb` it leaves texts as they are written."""
-
-    collation = "C"
-
-    @staticmethod
-    def inside(column: Column, path: Path) -> _Inside:
-        value: Column = cast(column, JSON)
-        for key in path:
-            value = value.op("->", return_type=JSON())(
-                cast(key, String)
-            )  # by key: never an index of an array
-        kind, string = func.json_typeof(value), value.op("#>>", return_type=String())(_WHOLE)
-        return _Inside(
-            text=cast(value, String),
-            is_text=kind == "string",
-            is_number=kind == "number",
-            string=string,
-            number=cast(string, Numeric),
-            plain=cast(value, String),
-        )
-
-    @staticmethod
-    def constant(number: float) -> Any:
-        return literal(Decimal(repr(number)), Numeric)
-
-
-_WHOLE = text("'{}'")
-"""The empty path."""
-
 _PLAIN = {"null": None, "true": True, "false": False}
 
 
@@ -225,7 +146,7 @@ class Translation:
     """Conditions and values on one kind of database. modules: of modules, which have an id of their own."""
 
     def __init__(self, dialect: str, *, modules: bool) -> None:
-        self._database: type[_Sqlite | _Postgres] = _Postgres if dialect == "postgresql" else _Sqlite
+        self._database = database(dialect)
         self._modules = modules
 
     def condition(self, condition: Condition) -> Truth:
@@ -241,7 +162,7 @@ class Translation:
             case Constant(known):
                 return true() if true_of(condition, known) else false()
             case Inside(column, path):
-                return self._of_json(condition, self._database.inside(column, path))
+                return self._of_json(condition, self._database.at(column, path))
             case Time(column):
                 return _of_time(condition, column)
             case Number(column):
@@ -253,7 +174,7 @@ class Translation:
         """The value at a path; that of a place in JSON as JSON text. Raises QueryError."""
         match self._value(path):
             case Inside(column, below):
-                return func.coalesce(self._database.inside(column, below).text, "null")
+                return func.coalesce(self._database.at(column, below).text, "null")
             case Text(column) | Number(column) | Time(column):
                 return column
             case Constant(value):
@@ -304,7 +225,7 @@ class Translation:
             case Compare(_, sign, _):
                 return true() if sign == "!=" else false()
 
-    def _of_json(self, leaf: Leaf, value: _Inside) -> Truth:
+    def _of_json(self, leaf: Leaf, value: Place) -> Truth:
         match leaf:
             case Defined():
                 return value.text.is_not(None)
@@ -324,7 +245,7 @@ class Translation:
                     return _where(value.is_number, self._compared(value.number, sign, constant))
                 return false()
 
-    def _among(self, values: Sequence[Any], value: _Inside) -> Truth:
+    def _among(self, values: Sequence[Any], value: Place) -> Truth:
         """A place in JSON is one of these: an expression for each kind that there is among them."""
         texts = [one for one in values if _kind(one) is str]
         numbers = [self._database.constant(one) for one in values if _kind(one) is float]

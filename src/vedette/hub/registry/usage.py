@@ -34,6 +34,8 @@ class Usages:
 
     def add(self, spent: Mapping[tuple[str, str], int]) -> None:
         """Add what was spent, by day and device."""
+        if not spent:
+            return
         with self._shared.begin() as session:
             # Sorted, as by all writers: none waits in a circle.
             rows = [
@@ -41,10 +43,9 @@ class Usages:
                 for (day, device_id), units in sorted(spent.items())
             ]
             upsert_sums(session, UsageRow, rows, ("units",))
-            if spent:
-                last = date.fromisoformat(max(day for day, _ in spent)) - timedelta(days=DAYS_KEPT)
-                old = delete(UsageRow).where(UsageRow.day <= last.isoformat(), UsageRow.device_id != "")
-                session.execute(old)
+            last = date.fromisoformat(max(day for day, _ in spent)) - timedelta(days=DAYS_KEPT)
+            old = delete(UsageRow).where(UsageRow.day <= last.isoformat(), UsageRow.device_id != "")
+            session.execute(old)
 
     def units(self, day: str, device_id: str = "") -> int:
         """What is written down of a day."""
