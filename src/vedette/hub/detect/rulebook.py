@@ -1,7 +1,7 @@
 """The rules of a hub: the built-in ones, its owner's files, and what the registry holds beside them.
 
-A rule that was written in the console, and whether a rule is switched on, stands in the registry, so that
-every hub on it sees the same. A rule of the registry replaces one of a file by its `id`, as a later file does.
+A rule that was written in the console, and whether a rule is switched on, stands in the registry: every hub
+on it sees the same. A rule of the registry replaces one of a file by its `id`, as a later file does.
 """
 
 from __future__ import annotations
