@@ -125,7 +125,7 @@ class _Desk:
         user = await self._backend.demand(self._request, Role.OPERATOR)
         condition = self._where.value.strip()
         rollout = Rollout(self._backend.registry, condition, self._sheet.document, user.name)
-        ui.context.client.on_disconnect(lambda: rollout.cancel() if rollout.done == 0 else None)
+        ui.context.client.on_disconnect(lambda: self._abandon(rollout))
         self._preview.disable()
         timer = ui.timer(LOOK_S, lambda: self._say(f"{count(len(rollout.members))} looked at …"))
         try:
@@ -143,6 +143,11 @@ class _Desk:
             members_table(sorted(rollout.members[:SHOWN], key=lambda member: member.outcome == "same"))
             if len(rollout.members) > SHOWN:
                 parts.text(f"The first {SHOWN} are shown.", "dim")
+
+    def _abandon(self, rollout: Rollout) -> None:
+        """The page was left: nobody waits for the preview. What was begun goes on."""
+        if self._backend.rollouts.get(rollout.id) is None:
+            rollout.cancel()
 
     def _say(self, text: str) -> None:
         self._said.text = text

@@ -63,10 +63,10 @@ def routes(backend: Backend) -> None:
                             name: here(severity=name) for name in ("High", "Medium", "Low", "Informational")
                         }
                         parts.segments(levels, severity or "Any severity")
-                    first = (page - 1) * PAGE
+                    first = (max(1, page) - 1) * PAGE
                     _table(found[first : first + PAGE], alerts)
                     more = len(found) > first + PAGE
-                    parts.pages(page, more, lambda number: here(page=number))
+                    parts.pages(max(1, page), more, lambda number: here(page=number))
 
     @ui.page("/rule/{rule_id:path}", response_timeout=30)
     async def rule(request: Request, rule_id: str) -> None:
