@@ -90,8 +90,8 @@ def _run(options: argparse.Namespace) -> int:
     from vedette.hub.registry import RegistryError
     from vedette.hub.settings import HubError
 
-    if options.engine == "spark" and not (options.remote or options.master):
-        raise UsageError("--engine spark needs --remote sc://host:port or --master spark://host:port")
+    if (options.engine == "spark") != bool(options.remote or options.master):
+        raise UsageError("--engine spark goes with --remote sc://host:port or --master spark://host:port")
     text = sys.stdin.read() if options.text == "-" else options.text
     state = state_of(options)
     try:

@@ -147,8 +147,7 @@ class SparkLake:
             self._offer(text)
             found = self._session.sql(_bounded(text, language, limits.rows + 1)).toArrow()
         rows = list(zip(*(_shown(column, kinds) for column in _columns(found)), strict=True))
-        names = tuple(found.column_names)
-        return Result(names, rows[: limits.rows], truncated=len(rows) > limits.rows)
+        return Result(tuple(found.column_names), rows[: limits.rows], truncated=len(rows) > limits.rows)
 
     @contextmanager
     def _limited(self, seconds: float) -> Iterator[None]:
