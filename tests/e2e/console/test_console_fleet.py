@@ -150,7 +150,8 @@ def test_a_group_registers_itself_and_the_page_says_when(visitor: Visitor, site:
     [document] = re.findall(r"printf %s '([^']*)' > /etc/vedette/provisioning.json", shown)
     with site.agent("press-77", document):
         until(lambda: "press-77" in site.run("device", "list"), "the registration")
-        site.run("twin", "set", "press-77", "--module", "", "CollectorsCore_PriorityIntervals=0.05,0.1,0.5")
+        with site.registry() as registry:  # half an hour is too long to wait
+            registry.patch_desired(Identity("press-77"), {"CollectorsCore_PriorityIntervals": "0.05,0.1,0.5"})
         page.get_by_role("link", name="See press-77").click()
     page.get_by_role("heading", name="press-77").wait_for()
     page.locator(".badge").filter(has_text="place.line=3").wait_for()
