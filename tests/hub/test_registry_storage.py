@@ -1,8 +1,12 @@
 """How the registry is stored: sealed keys, migrations, and the same tables on both databases."""
 
 import base64
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import vedette.hub
 from vedette.hub.registry import Registry, RegistryError
 from vedette.hub.registry.migrate import HEAD, MIGRATIONS
 from vedette.hub.registry.schema import Base, open_engine
@@ -93,6 +98,23 @@ def differences(url: str, key_file: Path | None = None) -> list[object]:
         found = compare_metadata(MigrationContext.configure(connection), Base.metadata)
     engine.dispose()
     return found
+
+
+def test_whoever_opens_a_database_makes_every_table(tmp_path: Path):
+    """A program that has imported nothing else finds all the tables that any module declares."""
+    source = Path(vedette.hub.__file__).parent
+    declared = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r'^    __tablename__ = "(\w+)"', path.read_text(), re.MULTILINE)
+    }
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    code = f"from vedette.hub.registry.schema import open_engine; open_engine({url!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as database:
+        made = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert len(declared) > 40
+    assert declared <= made
 
 
 def test_the_latest_step_is_the_one_that_the_program_knows():

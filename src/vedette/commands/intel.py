@@ -109,7 +109,6 @@ def _declare_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Database]:
     """The registry database of the hub; what is refused is for the person at the terminal."""
-    from vedette.hub.detect import rulebook  # noqa: F401 - opening the database makes the tables known by then
     from vedette.hub.detect.rules import RuleError
     from vedette.hub.detect.schema import Database
     from vedette.hub.intel.formats import FormatError

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
-from sqlalchemy.orm import Mapped, mapped_column
 
 from vedette.hub.detect.rules import RuleError, RuleSet, load
-from vedette.hub.detect.schema import Database
-from vedette.hub.registry.schema import Base
+from vedette.hub.detect.schema import Database, OwnRuleRow, RuleSwitchRow
 
 PLACE = "registry:"
 """What stands before the name of a rule of the registry, where others have the path of their file."""
@@ -34,28 +32,6 @@ LOOK_S = 5.0
 """How often a worker looks whether anything changed: a query and a look at each file's date."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-
-class OwnRuleRow(Base):
-    """A rule of the registry. text: YAML as in a file. changed: Unix seconds."""
-
-    __tablename__ = "own_rules"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    text: Mapped[str]
-    who: Mapped[str]
-    changed: Mapped[float]
-
-
-class RuleSwitchRow(Base):
-    """A rule that somebody has switched on or off, whatever its text says."""
-
-    __tablename__ = "rule_switches"
-
-    rule_id: Mapped[str] = mapped_column(primary_key=True)
-    enabled: Mapped[bool]
-    who: Mapped[str]
-    changed: Mapped[float]
 
 
 class OwnRule(msgspec.Struct, frozen=True):

@@ -196,15 +196,55 @@ class SnapshotPartRow(Base):
     received: Mapped[float]
 
 
-class Database:
-    """Sessions on the registry database, with detection's tables made if they are missing.
+class OwnRuleRow(Base):
+    """A rule of the registry. text: YAML as in a file. changed: Unix seconds."""
 
-    Raises RegistryError if a newer version wrote it.
-    """
+    __tablename__ = "own_rules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    who: Mapped[str]
+    changed: Mapped[float]
+
+
+class RuleSwitchRow(Base):
+    """A rule that somebody has switched on or off, whatever its text says."""
+
+    __tablename__ = "rule_switches"
+
+    rule_id: Mapped[str] = mapped_column(primary_key=True)
+    enabled: Mapped[bool]
+    who: Mapped[str]
+    changed: Mapped[float]
+
+
+class MessageSizesRow(Base):
+    """Messages of an identity in an hour (Unix time / 3600), and how many of them were below a unit."""
+
+    __tablename__ = "message_sizes"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    module_id: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[int] = mapped_column(primary_key=True)
+    messages: Mapped[int]
+    small: Mapped[int]
+
+
+class ScoreRow(Base):
+    """The score at the end of an hour, or so far. hour: Unix seconds / 3600. devices: that have a score."""
+
+    __tablename__ = "score_history"
+
+    hour: Mapped[int] = mapped_column(primary_key=True)
+    score: Mapped[float]
+    devices: Mapped[int]
+
+
+class Database:
+    """Sessions on the registry database. Raises RegistryError if a newer version wrote it."""
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = open_engine(url)
-        Base.metadata.create_all(self.engine)
         self.read = sessionmaker(self.engine)
         self.write = sessionmaker(self.engine.execution_options(**{BEGIN: WRITE}))
         watch(self.write)

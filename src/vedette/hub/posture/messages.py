@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import case, delete, func, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
+from vedette.hub.detect.schema import MessageSizesRow
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.assess import Assessment, Weakness
-from vedette.hub.registry.schema import Base
 from vedette.hub.registry.upserts import upsert_sums
 from vedette.wire.events import BY_HUB
 from vedette.wire.iothub import CLASSIC_MODULE
@@ -36,18 +36,6 @@ SMALL_MESSAGES = Weakness(
     "A tenth or more of the messages of a day were below 4 KB, each of which is billed as 4 KB.",
     "Lengthen the send intervals (CollectorsCore_PriorityIntervals), or lower the priority of collectors.",
 )
-
-
-class MessageSizesRow(Base):
-    """Messages of an identity in an hour (Unix time / 3600), and how many of them were below a unit."""
-
-    __tablename__ = "message_sizes"
-
-    device_id: Mapped[str] = mapped_column(primary_key=True)
-    module_id: Mapped[str] = mapped_column(primary_key=True)
-    hour: Mapped[int] = mapped_column(primary_key=True)
-    messages: Mapped[int]
-    small: Mapped[int]
 
 
 def counted(session: Session, event: Observed, now: float) -> Iterator[Assessment]:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from sqlalchemy import case, delete, func, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
-from vedette.hub.detect.schema import AssessmentRow, Database
+from vedette.hub.detect.schema import AssessmentRow, Database, ScoreRow
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.posture.recommendations import WEIGHTS
-from vedette.hub.registry.schema import Base
 from vedette.hub.registry.upserts import upsert
 
 HOUR_S = 3600
@@ -24,16 +23,6 @@ PERIOD_S = 60.0
 
 SHARE = 0.02
 """Of detection's time that looking may take: a large fleet is looked at less often."""
-
-
-class ScoreRow(Base):
-    """The score at the end of an hour, or so far. hour: Unix seconds / 3600. devices: that have a score."""
-
-    __tablename__ = "score_history"
-
-    hour: Mapped[int] = mapped_column(primary_key=True)
-    score: Mapped[float]
-    devices: Mapped[int]
 
 
 class Score(msgspec.Struct, frozen=True):

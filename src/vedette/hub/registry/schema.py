@@ -191,6 +191,8 @@ def open_engine(url: str, key_file: Path | None = None) -> Engine:
 
 def _prepare(engine: Engine, key_file: Path) -> None:
     """Migrate in one transaction, which waits for another hub's that is at it."""
+    import vedette.hub.tables  # noqa: F401 - declares every table; they import this module
+
     with engine.execution_options(**{BEGIN: WRITE}).connect() as connection, connection.begin():
         before = revision(connection)
         vault = Vault.load(key_file, create=before < SEALED_SINCE)
