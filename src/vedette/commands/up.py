@@ -260,11 +260,14 @@ def _table(lake: Lake, device: str) -> Table:
 
 def _others(lake: Lake, device: str) -> str:
     """What else the device told, in a line."""
-    counts = [f"{row['RawEventName']} {row['Events']:,}" for row in _rows(lake, OTHERS, device)]
+    counts = {row["RawEventName"]: row["Events"] for row in _rows(lake, OTHERS, device)}
     if not counts:
         return "waiting for the first events …"
-    failed = [row["Count"] for row in _rows(lake, FAILED, device)]
-    return f"events: {', '.join(counts)}; failed baseline checks: {sum(failed)}"
+    if "Baseline" in counts:
+        baseline = f"failed baseline checks: {_rows(lake, FAILED, device)[0]['Count']}"
+    else:
+        baseline = "the first baseline scan takes some minutes"
+    return f"events: {', '.join(f'{name} {count:,}' for name, count in counts.items())}; {baseline}"
 
 
 def _rows(lake: Lake, query: str, device: str) -> list[dict[str, Any]]:
