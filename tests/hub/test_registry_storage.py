@@ -1,12 +1,14 @@
 """How the registry is stored: sealed keys, migrations, and the same tables on both databases."""
 
 import base64
+import gc
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,9 +17,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 import vedette.hub
-from vedette.hub.registry import Registry, RegistryError
+from vedette.hub.registry import Registry, RegistryError, schema
 from vedette.hub.registry.migrate import HEAD, MIGRATIONS
 from vedette.hub.registry.schema import Base, open_engine
 from vedette.hub.registry.vault import Vault
@@ -208,6 +211,35 @@ def test_a_database_that_cannot_be_used_is_explained(tmp_path: Path, url: str, r
     with pytest.raises(RegistryError, match=reason) as caught:
         Registry(url, tmp_path / "registry.key")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("accepts", [True, False], ids=["accepts and is silent", "drops what comes"])
+def test_a_database_that_does_not_answer_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepts: bool
+):
+    """Whether its host is gone or its server stands still."""
+    monkeypatch.setattr(schema, "CONNECT_S", 0.2)
+    with socket.socket() as server, ExitStack() as waiting:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1 if accepts else 0)
+        if not accepts:  # one that waits to be accepted fills the queue; the kernel then drops all others
+            waiting.enter_context(socket.create_connection(server.getsockname()))
+        url = f"postgresql://u:secret@127.0.0.1:{server.getsockname()[1]}/registry"
+        with pytest.raises(RegistryError, match=r"registry: the database .*(answer|connection)"):
+            Registry(url, tmp_path / "registry.key")
+    gc.collect()  # the driver leaves a socket that failed to it
+
+
+def test_answers_of_a_database_may_take_longer_than_connecting(
+    new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A migration, say."""
+    monkeypatch.setattr(schema, "CONNECT_S", 0.5)
+    engine = open_engine(new_database(), tmp_path / "registry.key")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1 FROM pg_sleep(0.7)")).scalar() == 1
+    engine.dispose()
 
 
 def test_postgresql_needs_a_key_file(new_database: Callable[[], str]):

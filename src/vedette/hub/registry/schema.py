@@ -32,6 +32,9 @@ from vedette.hub.registry.vault import PROBE, Sealed, Vault
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another process. A write takes milliseconds, most of them fsync."""
 
+CONNECT_S = 5.0
+"""How long PostgreSQL may take to let us in: a host that is gone does not even refuse."""
+
 WRITERS_LOCK = 0x7665_6465_7474_65
 """PostgreSQL's advisory lock that writers take one after the other: "vedette" as a number."""
 
@@ -172,7 +175,10 @@ def open_engine(url: str, key_file: Path | None = None) -> Engine:
         key_file = key_file or Path(str(parsed.database)).with_suffix(".key")
     elif parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+pg8000")
-        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True)
+        # The driver takes one bound for connecting and for every answer after it.
+        bound = {"timeout": CONNECT_S}
+        engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args=bound)
+        event.listen(engine, "connect", _unbound)
         event.listen(engine, "begin", _begin_postgresql)
     else:
         raise RegistryError(f"registry: {parsed.get_backend_name()} is not known; sqlite and postgresql are")
@@ -183,6 +189,9 @@ def open_engine(url: str, key_file: Path | None = None) -> Engine:
     except (OperationalError, InterfaceError) as error:
         engine.dispose()
         raise RegistryError(f"registry: the database cannot be used: {error.orig}") from None
+    except TimeoutError:
+        engine.dispose()
+        raise RegistryError(f"registry: the database does not answer within {CONNECT_S:g} s") from None
     except RegistryError:
         engine.dispose()
         raise
@@ -234,6 +243,11 @@ def _begin_sqlite(connection: Connection) -> None:
     how = connection.get_execution_options().get(BEGIN)
     if how != NONE:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if how else "BEGIN")
+
+
+def _unbound(connection: Any, record: Any) -> None:
+    # Answers take what they take: a search has a bound of its own, a migration none.
+    connection._usock.settimeout(None)
 
 
 def _begin_postgresql(connection: Connection) -> None:
