@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vedette.commands import UsageError, add_command, add_state, hub_status, print_json, print_record
+from vedette.commands import (
+    UsageError,
+    add_command,
+    add_state,
+    hub_simulate,
+    hub_status,
+    print_json,
+    print_record,
+)
 
 if TYPE_CHECKING:
     from vedette.hub.registry import Registry
@@ -123,6 +131,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_listening(run)
     add_state(run)
     run.set_defaults(run=_run)
+
+    hub_simulate.add(actions)
 
 
 def add_listening(parser: argparse.ArgumentParser) -> None:
