@@ -19,8 +19,8 @@ from vedette.hub.registry.users import Role  # noqa: E402
 IMAGES = Path(__file__).parent / "images"
 
 SCAN_S = 900.0
-"""Until the first scan of the baseline must have come: it takes one to two minutes at its share of a core, and
-more than five where others use the machine."""
+"""Until the first scan of the baseline must have come: one to two minutes at its share of a core, and more than
+five where others use the machine."""
 
 PICTURES = {
     "overview": ("/?window=1h", "light"),
