@@ -19,7 +19,7 @@ from vedette.hub.registry.users import Role  # noqa: E402
 IMAGES = Path(__file__).parent / "images"
 
 SCAN_S = 900.0
-"""Until the first scan of the baseline must have come: one to two minutes at its share of a core, and more than
+"""Until the first scan of the baseline must have come: one to two minutes at its share of a core, more than
 five where others use the machine."""
 
 PICTURES = {
