@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from vedette.hub.api import v1
 from vedette.hub.attempts import FREE_ATTEMPTS
+from vedette.hub.console import signin
 from vedette.hub.cookie import COOKIE
 from vedette.hub.registry.users import SESSION_S, Role, SessionRow
 
@@ -87,3 +88,14 @@ async def test_passwords_cannot_be_guessed_quickly(rig: Rig):
     late = await sign_in(rig)
     assert late.status_code == 429
     assert int(late.headers["retry-after"]) >= 1
+
+
+async def test_a_password_that_was_tried_at_the_console_was_tried_at_the_api_too(rig: Rig):
+    """There are two doors and one lock."""
+    rig.app.include_router(signin.router(rig.registry.users))
+    transport = httpx.ASGITransport(rig.app)
+    async with httpx.AsyncClient(transport=transport, base_url="https://hub") as browser:
+        for _ in range(FREE_ATTEMPTS):
+            form = {"name": "ana", "password": "wrong"}
+            assert (await browser.post("/console/sign-in", data=form)).status_code == 403
+    assert (await sign_in(rig)).status_code == 429

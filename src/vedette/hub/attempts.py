@@ -1,6 +1,8 @@
-"""How often somebody may try a password. Pure: the caller brings the time."""
+"""How often somebody may try a password or a key. Pure: the caller brings the time."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 FREE_ATTEMPTS = 5
 """Failures that cost nothing: people mistype."""
@@ -16,6 +18,14 @@ MAX_KEYS = 10_000
 """Names and addresses remembered; then the one that failed longest ago is forgotten: about 2 MB."""
 
 
+class TooManyAttempts(Exception):
+    """Nothing is looked at before so many seconds have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many attempts; try again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
 class Attempts:
     """Failures by key (a user name, an address)."""
 
@@ -29,6 +39,17 @@ class Attempts:
             return 0.0
         pause = min(FIRST_PAUSE_S * 2.0 ** min(count - FREE_ATTEMPTS, 10), LONGEST_PAUSE_S)
         return max(0.0, at + pause - now)
+
+    def begin(self, keys: Iterable[str], now: float) -> None:
+        """Count an attempt as failed until it has succeeded: those at the same time count each other.
+
+        Raises TooManyAttempts.
+        """
+        keys = tuple(keys)
+        if pause := max(self.pause(key, now) for key in keys):
+            raise TooManyAttempts(pause)
+        for key in keys:
+            self.failed(key, now)
 
     def failed(self, key: str, now: float) -> None:
         """Count a failure."""

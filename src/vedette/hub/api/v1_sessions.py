@@ -11,7 +11,7 @@ from vedette.hub import cookie
 from vedette.hub.api.access import address_of
 from vedette.hub.api.caller import needs, shown_by
 from vedette.hub.api.forms import SessionForm, SignIn, moment
-from vedette.hub.attempts import Attempts
+from vedette.hub.attempts import TooManyAttempts
 from vedette.hub.registry import Registry
 from vedette.hub.registry.tokens import Grant, Role
 from vedette.hub.registry.users import SESSION_S, User
@@ -23,7 +23,7 @@ def router(registry: Registry) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/sessions", tags=["access"])
     viewer = Annotated[Grant, Depends(needs(Role.VIEWER, registry.tokens))]
-    users, attempts = registry.users, Attempts()
+    users = registry.users
 
     @routes.post("", status_code=status.HTTP_201_CREATED)
     def sign_in(request: Request, response: Response, wanted: SignIn) -> SessionForm:
@@ -49,19 +49,14 @@ def router(registry: Registry) -> APIRouter:
 
     def _proven(request: Request, wanted: SignIn) -> User:
         """The user whose password it is. Raises HTTPException."""
-        now = time.monotonic()
-        keys = (f"user {wanted.user}", f"address {address_of(request)}")
-        if pause := max(attempts.pause(key, now) for key in keys):
-            wait = {"Retry-After": str(math.ceil(pause))}
-            raise HTTPException(status.HTTP_429_TOO_MANY_REQUESTS, "too many attempts", wait)
-        for key in keys:  # counted before it is known: attempts at the same time count each other
-            attempts.failed(key, now)
-        user = users.verify(wanted.user, wanted.password)
+        try:
+            user = users.sign_in(wanted.user, wanted.password, address_of(request))
+        except TooManyAttempts as error:
+            wait = {"Retry-After": str(math.ceil(error.seconds))}
+            raise HTTPException(status.HTTP_429_TOO_MANY_REQUESTS, "too many attempts", wait) from None
         if user is None:
             log.warning("API: refused a sign-in as %r from %s", wanted.user, address_of(request))
             raise HTTPException(status.HTTP_401_UNAUTHORIZED, "name or password is wrong")
-        for key in keys:
-            attempts.succeeded(key)
         return user
 
     return routes

@@ -40,10 +40,8 @@ from vedette.hub.findings import findings
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Recommendations
 from vedette.hub.registry import Registry
-from vedette.hub.registry.audit import watch
 from vedette.hub.registry.history import History
 from vedette.hub.registry.shelf import Shelf
-from vedette.hub.registry.users import Users
 from vedette.hub.settings import HubSettings, HubState
 
 _MARK = (Path(__file__).parent / "static/mark.svg").read_text()
@@ -53,13 +51,12 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
     """What the pages stand on. Raises RegistryError."""
     database = Database(state.registry_url)
     lake = Lake(state.lake, findings(database))
-    watch(database.write)  # changes of users, too, stand in the audit log
     return Backend(
         state=state,
         database=database,
         registry=registry,
         lake=lake,
-        users=Users(database.read, database.write),
+        users=registry.users,
         roll=Roll(database.read),
         questions=Questions(lake),
         alerts=Alerts(database),

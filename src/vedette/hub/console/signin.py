@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from html import escape
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,10 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from vedette.hub import cookie
-from vedette.hub.attempts import Attempts
+from vedette.hub.attempts import TooManyAttempts
 from vedette.hub.console.gate import PATH, SIGN_IN, STATIC
 from vedette.hub.registry import RegistryError
-from vedette.hub.registry.users import MAX_PASSWORD, MIN_PASSWORD, User, Users
+from vedette.hub.registry.users import MAX_NAME, MAX_PASSWORD, MIN_PASSWORD, User, Users
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,6 @@ def router(users: Users) -> APIRouter:
 class _Door:
     def __init__(self, users: Users) -> None:
         self._users = users
-        self._attempts = Attempts()
 
     async def static(self, name: str) -> Response:
         if name not in STATIC_FILES:
@@ -65,19 +63,14 @@ class _Door:
     async def sign_in(
         self, request: Request, name: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
     ) -> Response:
-        now = time.monotonic()
         client = request.client.host if request.client else ""
-        keys = (f"user {name[:64]}", f"address {client}")
-        if pause := max(self._attempts.pause(key, now) for key in keys):
-            return _sign_in(f"Too many attempts. Try again in {pause:.0f} seconds.", status=429)
-        for key in keys:  # counted before it is known: attempts at the same time count each other
-            self._attempts.failed(key, now)
-        user = await asyncio.to_thread(self._users.verify, name[:64], password)
+        try:
+            user = await asyncio.to_thread(self._users.sign_in, name, password, client)
+        except TooManyAttempts as error:
+            return _sign_in(f"Too many attempts. Try again in {error.seconds:.0f} seconds.", status=429)
         if user is None:
-            log.warning("console: refused a sign-in as %r from %s", name[:64], client)
+            log.warning("console: refused a sign-in as %r from %s", name[:MAX_NAME], client)
             return _sign_in("Name or password is wrong.", status=403)
-        for key in keys:
-            self._attempts.succeeded(key)
         log.info("console: %s signed in from %s", user.name, client)
         return await _signed_in(self._users, user, _below(request.query_params.get("next", "")))
 

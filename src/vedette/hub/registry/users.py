@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from enum import IntEnum
@@ -18,6 +19,7 @@ import msgspec
 from sqlalchemy import ForeignKey, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
+from vedette.hub.attempts import Attempts
 from vedette.hub.registry.records import AlreadyExists, RegistryError
 from vedette.hub.registry.schema import Base
 
@@ -38,7 +40,10 @@ MAX_SESSIONS = 16
 _SCRYPT = {"n": 2**14, "r": 8, "p": 5}
 """16 MB and about 200 ms on a small core: OWASP's figures for the least memory that it still accepts."""
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._@-]{0,63}")
+MAX_NAME = 64
+"""Characters."""
+
+_NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9._@-]{{0,{MAX_NAME - 1}}}")
 
 
 class Role(IntEnum):
@@ -90,6 +95,7 @@ class Users:
     def __init__(self, read: sessionmaker[Session], write: sessionmaker[Session]) -> None:
         self._read = read
         self._write = write
+        self._attempts, self._counting = Attempts(), threading.Lock()
 
     def ensure_admin(self) -> str | None:
         """Make the first user; its one-time password, None if there are users already."""
@@ -104,7 +110,7 @@ class Users:
     def add(self, name: str, role: Role) -> str:
         """Make a user; its one-time password. Raises AlreadyExists, RegistryError."""
         if not _NAME.fullmatch(name):
-            raise RegistryError(f"user name: {name[:64]!r}: letters, digits and ._@- are allowed")
+            raise RegistryError(f"user name: {name[:MAX_NAME]!r}: letters, digits and ._@- are allowed")
         password = secrets.token_urlsafe(12)
         row = _new(name, password, role)
         with self._write.begin() as session:
@@ -128,6 +134,20 @@ class Users:
             if row is None:
                 raise RegistryError(f"{name}: no such user")
             session.delete(row)
+
+    def sign_in(self, name: str, password: str, address: str) -> User | None:
+        """The same as `verify`, for somebody at an address. Raises TooManyAttempts.
+
+        Every door of the hub leads here, so that an attempt at one counts at all of them.
+        """
+        keys = (f"user {name[:MAX_NAME]}", f"address {address}")
+        with self._counting:
+            self._attempts.begin(keys, time.monotonic())
+        user = self.verify(name[:MAX_NAME], password)
+        with self._counting:
+            for key in keys if user else ():
+                self._attempts.succeeded(key)
+        return user
 
     def verify(self, name: str, password: str) -> User | None:
         """The user whose password this is. An unknown name takes as long as a wrong password."""
