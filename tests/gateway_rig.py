@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from certificates import Pair
+from support import PATIENCE_S
 from vedette.hub.gateway import Gateway
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
@@ -28,9 +29,6 @@ DEVICE = Identity("pump")
 MODULE = Identity("pump", "vedette")
 ROOMY = Limits(connect_burst=10_000)
 """Property tests connect again and again."""
-
-PATIENCE_S = 20.0
-"""Until a wait is given up as a failure; what is awaited takes milliseconds."""
 
 
 @cache

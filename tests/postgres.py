@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pg8000.native
 
-PATIENCE_S = 60
+from support import PATIENCE_S
+
 USER = "vedette"
 
 

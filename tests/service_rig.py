@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from gateway_rig import HOST, ROOMY, Rig, pki, running
+from support import PATIENCE_S
 from vedette.hub.api import downlink, iothub, provisioning, service
 from vedette.hub.api.access import Access
 from vedette.hub.gateway import websocket
@@ -74,7 +75,7 @@ async def serving(path: Path, limits: Limits = ROOMY) -> AsyncIterator[ServiceRi
         base = f"https://{HOST}:{made.https.port}"
         trust = ssl.create_default_context(cafile=pki().ca)
         try:
-            async with httpx.AsyncClient(base_url=base, verify=trust, timeout=20) as made.client:
+            async with httpx.AsyncClient(base_url=base, verify=trust, timeout=PATIENCE_S) as made.client:
                 yield made
         finally:
             await made.https.close()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from support import PATIENCE_S
 from vedette.agent.sources import rtnetlink
 from vedette.agent.sources.rtnetlink import Link
 from vedette.wire.events import Event, NetworkActivity
@@ -133,7 +134,7 @@ def echo(address: str, size: int, count: int) -> None:
     six = ":" in address
     family, protocol = (socket.AF_INET6, 58) if six else (socket.AF_INET, 1)
     with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
-        raw.settimeout(10)
+        raw.settimeout(PATIENCE_S)
         raw.connect((address, 0))
         for number in range(count):
             body = struct.pack(">HH", 0x77, number) + bytes(size)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from netrig import ETHERNET, FAR, FAR6, FAR_MAC, NEAR, NEAR6, NEAR_MAC, Peer, echo, ip
 from spawning import needs_bpf
 
+from support import PATIENCE_S
 from vedette.agent.losses import CAPTURE_FULL, KERNEL_MAP_FULL, NAMES_UNTOLD
 from vedette.agent.sources import Unavailable, bpf, flow_bpf
 from vedette.agent.sources.flow import ICMP, ICMP6, TCP, UDP, Finished, Flow, Identity, Kind, Told
@@ -180,7 +181,7 @@ class TestExactness:
         with Peer() as peer, Watched(road, peer) as watched:
             server = await peer.serve(ECHO_UDP)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
-                near.settimeout(10)
+                near.settimeout(PATIENCE_S)
                 near.connect((FAR, int(server.first_line)))
                 for number in range(10_000):
                     near.send(number.to_bytes(32, "big"))

@@ -15,6 +15,7 @@ import pytest
 from netrig import FAR, FAR6, NEAR, Peer, activity, echo, ip
 from spawning import needs_bpf, needs_root
 
+from support import PATIENCE_S
 from vedette.agent.collectors.dns import DnsCollector
 from vedette.agent.collectors.network import CAPTURE, EBPF, LADDER, SOCK_DIAG, NetworkCollector
 from vedette.agent.losses import CACHE_FULL
@@ -225,7 +226,7 @@ def ask(name: str) -> None:
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     question = b"\x12\x34\x01\x00\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
-        near.settimeout(10)
+        near.settimeout(PATIENCE_S)
         near.connect((FAR, 53))
         near.send(question)
         assert near.recv(512)[:2] == b"\x12\x34"
@@ -353,7 +354,7 @@ class TestTheCache:
 
 async def until(collector: NetworkCollector, text: str, *, there: bool = True) -> None:
     """Wait until the source tells something, or no longer does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (text in collector.source) != there:
             await asyncio.sleep(0.01)
 
@@ -490,7 +491,7 @@ class TestBeingKilled:
         kinds = {kind for kind, _ in held}
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while any(_exists(kind, number) for kind, number in held):  # freed after a grace period
                 await asyncio.sleep(0.02)
         assert kinds == {"prog", "map", "link"}

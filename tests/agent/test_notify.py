@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support import PATIENCE_S
 from vedette.agent.notify import keep_watch, notify
 
 
@@ -19,7 +20,7 @@ def manager(
     name = f"@vedette-{os.getpid()}" if request.param == "@" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0"))
-        listener.settimeout(30)
+        listener.settimeout(PATIENCE_S)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         yield listener
 
@@ -38,7 +39,7 @@ async def test_the_watchdog_is_fed_while_the_loop_turns(
     manager.setblocking(False)
     watch = asyncio.create_task(keep_watch())
     for _ in range(3):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.get_running_loop().sock_recv(manager, 100) == b"WATCHDOG=1"
     watch.cancel()
 
@@ -52,7 +53,7 @@ async def test_a_watchdog_that_is_not_ours_is_not_fed(
     """A child process inherits the environment but must not answer for the service."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    await asyncio.wait_for(keep_watch(), 30)
+    await asyncio.wait_for(keep_watch(), PATIENCE_S)
 
 
 def test_nobody_listening_is_no_fault(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):

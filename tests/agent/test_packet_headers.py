@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from netrig import FAR, NEAR, Peer
 from spawning import needs_root
 
+from support import PATIENCE_S
 from vedette.agent.sources import capture_filter
 from vedette.agent.sources.flow import FIRST_BYTES, TCP, UDP, Told
 from vedette.agent.sources.packet import FlowTable
@@ -83,7 +84,7 @@ class TestTheFilter:
         with Peer() as peer, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as capture:
             capture_filter.attach(capture, ETHERNET)
             capture.bind((peer.device, 3))
-            capture.settimeout(10)
+            capture.settimeout(PATIENCE_S)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
                 near.sendto(b"0123456789abcdef-SECRET", (FAR, 9))
                 assert taken(capture, UDP, FAR) == b"0123456789abcdef"
@@ -100,7 +101,7 @@ class TestTheFilter:
             hello = b"\x16\x03\x01\x02\x00\x01" + bytes(500)
             capture_filter.attach(capture, ETHERNET)
             capture.bind((peer.device, 3))
-            capture.settimeout(10)
+            capture.settimeout(PATIENCE_S)
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
                 raw.bind((peer.device, 0))
                 for payload in (hello, b"no hello " * 50):

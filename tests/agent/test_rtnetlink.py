@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support import PATIENCE_S
 from vedette.agent.sources import Overrun, rtnetlink
 from vedette.agent.sources.netlink import attributes, messages
 from vedette.agent.sources.rtnetlink import LinkWatch, addresses, links, parse_address, parse_link
@@ -96,7 +97,7 @@ def test_links_and_addresses_agree_with_the_machine():
 
 def wait_for(watch: LinkWatch) -> None:
     """Wait until the kernel has told something."""
-    assert select.select([watch], [], [], 10)[0]
+    assert select.select([watch], [], [], PATIENCE_S)[0]
 
 
 @pytest.mark.root

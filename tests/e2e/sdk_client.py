@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_rig import pki
-
-PATIENCE_S = 20.0
+from support import PATIENCE_S
 
 
 class Sdk:

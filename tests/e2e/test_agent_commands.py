@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import VEDETTE, free_port
+from support import PATIENCE_S, VEDETTE, free_port
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: counts in the kernel")
 
@@ -104,7 +104,7 @@ def test_check_finds_the_hub_and_says_what_is_wrong(tmp_path: Path):
         assert (found["ok"], "ca.pem" in str(found["detail"])) == (False, True)
     finally:
         hub.send_signal(signal.SIGTERM)
-        hub.wait(60)
+        hub.wait(PATIENCE_S)
 
 
 def test_a_missing_configuration_is_explained(tmp_path: Path):

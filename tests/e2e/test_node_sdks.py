@@ -12,10 +12,9 @@ from sdk_venv import CannotInstall
 
 from gateway_rig import HOST, pki
 from service_rig import serving
+from support import PATIENCE_S
 from vedette.hub.registry.enrollments import Enrollment
 from vedette.wire.iothub import Identity
-
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="session")

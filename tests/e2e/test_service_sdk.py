@@ -13,10 +13,10 @@ from sdk_client import sdk_client
 from certificates import issue
 from gateway_rig import DEVICE, HOST, MODULE, pki
 from service_rig import ServiceRig, serving
+from support import PATIENCE_S
 from vedette.hub.gateway.certificates import thumbprints
 from vedette.wire.iothub import ConnectionString, Identity
 
-PATIENCE_S = 30.0
 KEYS = ["MDEyMzQ1Njc4OWFiY2RlZg==", "ZmVkY2JhOTg3NjU0MzIxMA=="]
 THUMBPRINT = "AB" * 20
 

@@ -9,6 +9,7 @@ import pytest
 from api_rig import Rig, running
 from lake_support import NOON, SECURITY, body, intake, message
 
+from support import PATIENCE_S
 from vedette.hub import tail
 from vedette.hub.api import v1
 from vedette.hub.follow import Following
@@ -18,8 +19,6 @@ from vedette.hub.lake.tables import RawEvent
 from vedette.hub.registry.tokens import Role
 from vedette.hub.tail import Tail, TailFull
 from vedette.wire.iothub import Identity
-
-PATIENCE_S = 20.0
 
 
 def event(device: str = "d1") -> RawEvent:
