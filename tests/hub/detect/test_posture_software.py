@@ -1,7 +1,8 @@
 """Recommendations about software: vulnerabilities and the end of a distribution."""
 
 import pytest
-from detect_support import NOW, Rig, message
+from detect_support import NOW, SHELL, Rig, message, process
+from sqlalchemy import inspect, select
 
 from vedette.hub.findings import findings
 from vedette.hub.intel import osv
@@ -10,7 +11,10 @@ from vedette.hub.intel.store import Intel, Tally
 from vedette.hub.intel.vulnerabilities import of_device
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Posture, Recommendations
+from vedette.hub.registry import Registry
+from vedette.hub.registry.schema import OfDevice
 from vedette.wire.events import Package, SBoM, SystemInformation
+from vedette.wire.iothub import Identity
 
 CRITICAL = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
 
@@ -78,6 +82,27 @@ async def test_a_vulnerable_package_is_active_until_it_is_fixed(rig: Rig, known:
     rig.judge(NOW + 60, worker)
     assert states(known)[VULNERABLE][0] == "Resolved"
     assert of_device(rig.database, "d1") == []
+
+
+async def test_what_was_found_about_a_device_goes_with_it(rig: Rig, known: Recommendations):
+    """Inventory, vulnerabilities, recommendations, and score; another device keeps its own."""
+    publish(rig, advisory(1, "openssl", "3.0.10-1"))
+    registry = Registry(rig.url)
+    for device in ("d1", "d2"):
+        registry.add(Identity(device))
+        software = SBoM(snapshot_id="a", packages=(OPENSSL,), total=1)
+        await rig.send(message(software, process(SHELL), device=device))
+    rig.judge(worker=rig.worker(posture=Posture()))
+    alerts = rig.types()
+    registry.remove(Identity("d1"))
+    registry.close()
+    with rig.database.read.begin() as session:
+        for table in OfDevice.__subclasses__():
+            assert "d1" not in set(session.scalars(select(inspect(table).c.device_id))), table
+    assert set(known.scores()) == {"d2"}
+    assert [(one.name, one.devices) for one in known.fleet()] == [(VULNERABLE, 1)]
+    assert [len(of_device(rig.database, device)) for device in ("d1", "d2")] == [0, 1]
+    assert rig.types() == alerts, "what happened has happened"
 
 
 async def test_a_newer_import_resolves_and_raises(rig: Rig, known: Recommendations):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, sessionmaker
 
 from vedette.hub.notify import outbox
 from vedette.hub.registry.audit import watch
-from vedette.hub.registry.schema import BEGIN, WRITE, Base, open_engine
+from vedette.hub.registry.schema import BEGIN, WRITE, Base, OfDevice, open_engine
 
 
 class AlertRow(Base):
@@ -121,7 +121,7 @@ class EntryRow(Base):
     received: Mapped[float]
 
 
-class HeardRow(Base):
+class HeardRow(OfDevice, Base):
     """When something that a rule matches was received from a device: since, and at last.
 
     fired: its silence was reported.
@@ -137,7 +137,7 @@ class HeardRow(Base):
     fired: Mapped[bool] = mapped_column(default=False)
 
 
-class CountRow(Base):
+class CountRow(OfDevice, Base):
     """How much a rule of range has counted in a window, which begins at `start`."""
 
     __tablename__ = "range_counts"
@@ -149,7 +149,7 @@ class CountRow(Base):
     count: Mapped[int]
 
 
-class RecommendationRow(Base):
+class RecommendationRow(OfDevice, Base):
     """A weakness of a device. data: JSON object with evidence. evaluated: by the device's clock."""
 
     __tablename__ = "recommendations"
@@ -171,7 +171,7 @@ class RecommendationRow(Base):
     data: Mapped[str]
 
 
-class AssessmentRow(Base):
+class AssessmentRow(OfDevice, Base):
     """How something that may become a recommendation was last found: what the secure score is made of."""
 
     __tablename__ = "assessments"
@@ -183,7 +183,7 @@ class AssessmentRow(Base):
     evaluated: Mapped[float]
 
 
-class SnapshotPartRow(Base):
+class SnapshotPartRow(OfDevice, Base):
     """Findings of one part of a snapshot whose other parts have not come yet. data: JSON."""
 
     __tablename__ = "snapshot_parts"
@@ -218,7 +218,7 @@ class RuleSwitchRow(Base):
     changed: Mapped[float]
 
 
-class MessageSizesRow(Base):
+class MessageSizesRow(OfDevice, Base):
     """Messages of an identity in an hour (Unix time / 3600), and how many of them were below a unit."""
 
     __tablename__ = "message_sizes"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Mapped, mapped_column
 
-from vedette.hub.registry.schema import Base
+from vedette.hub.registry.schema import Base, OfDevice
 
 
 class IntelListRow(Base):
@@ -37,7 +37,7 @@ class IntelPartRow(Base):
     data: Mapped[bytes]
 
 
-class InventoryRow(Base):
+class InventoryRow(OfDevice, Base):
     """The software of a device, as it last told. data: compressed; taken: by the device's clock.
 
     judged: the advisories that it was last compared with; empty if it was not.
@@ -52,7 +52,7 @@ class InventoryRow(Base):
     judged: Mapped[str] = mapped_column(index=True)
 
 
-class VulnerabilitiesRow(Base):
+class VulnerabilitiesRow(OfDevice, Base):
     """What is known about the software of a device. count: all of it; data: compressed, the worst first."""
 
     __tablename__ = "software_vulnerabilities"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, null, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, func, null, select, text, tuple_
 from sqlalchemy.orm import Session, sessionmaker
 
 from vedette.hub.registry.conditions import ALWAYS, Condition, Path
@@ -36,8 +36,8 @@ from vedette.hub.registry.rows import (
     checked_key,
     device_of,
     family,
+    forget,
     identity_row,
-    is_identity,
     key_of,
     log_change,
     new_etag,
@@ -210,10 +210,7 @@ class Fleet:
         """Forget an identity; of a device also its modules. Raises UnknownIdentity, Outdated."""
         with self._write.begin() as session:
             _check_etag(if_match, identity_row(session, identity).etag)
-            members = family(session, identity)
-            announce(session, members)
-            for member in members:
-                session.execute(delete(IdentityRow).where(is_identity(member)))  # all else goes with it
+            forget(session, identity)
 
     def patch_twin(self, identity: Identity, change: TwinChange, if_match: str | None = None) -> Entry:
         """Merge into tags and desired properties. Raises UnknownIdentity, Outdated, TwinError."""

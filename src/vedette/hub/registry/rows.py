@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
 from vedette.hub.registry.records import Change, Device, UnknownIdentity
-from vedette.hub.registry.schema import BEGIN, WRITE, ChangeRow, IdentityRow, TwinRow
+from vedette.hub.registry.schema import BEGIN, WRITE, ChangeRow, IdentityRow, OfDevice, TwinRow
 from vedette.hub.registry.twins import Twin
 from vedette.wire.iothub import Identity, valid_id
 
@@ -74,6 +74,17 @@ def announce(session: Session, identities: Sequence[Identity]) -> None:
     """Have gateways end the connections of these identities."""
     for identity in identities:
         log_change(session, identity, 0, None)
+
+
+def forget(session: Session, identity: Identity) -> None:
+    """Drop an identity; of a device also its modules, and what was made of its reports. Alerts stay."""
+    members = family(session, identity)
+    announce(session, members)
+    for member in members:
+        session.execute(delete(IdentityRow).where(is_identity(member)))  # twins and the like go with it
+    if not identity.module_id:
+        for table in OfDevice.__subclasses__():
+            session.execute(delete(table).where(inspect(table).c.device_id == identity.device_id))
 
 
 def log_change(session: Session, identity: Identity, version: int, patch: str | None) -> None:

@@ -49,6 +49,10 @@ class Base(DeclarativeBase):
     """Declarative base of the tables. A new table is only declared; for a new column see `migrate`."""
 
 
+class OfDevice:
+    """A table of what was made of a device's reports, by `device_id`: its rows go with the device."""
+
+
 class SealingRow(Base):
     """One row: a known text, sealed, that tells whether the key file at hand is the right one."""
 

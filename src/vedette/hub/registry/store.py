@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, delete, func, select, tuple_, update
+from sqlalchemy import Engine, func, select, tuple_, update
 from sqlalchemy.orm import sessionmaker
 
 from vedette.hub.registry import history, metadata
@@ -42,6 +42,7 @@ from vedette.hub.registry.rows import (
     checked_key,
     device_of,
     family,
+    forget,
     identity_row,
     is_identity,
     key_of,
@@ -190,10 +191,7 @@ class Registry:
         """Forget an identity; of a device also its modules. Raises UnknownIdentity."""
         with self._write.begin() as session:
             identity_row(session, identity)
-            members = family(session, identity)
-            announce(session, members)
-            for member in members:
-                session.execute(delete(IdentityRow).where(is_identity(member)))  # its twin goes with it
+            forget(session, identity)
 
     def list(self, limit: int = 100, after: Identity | None = None) -> Sequence[Device]:
         """A page of identities in the order of their ids, starting behind `after`. At most MAX_PAGE."""
