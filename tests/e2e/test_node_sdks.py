@@ -16,6 +16,8 @@ from support import PATIENCE_S
 from vedette.hub.registry.enrollments import Enrollment
 from vedette.wire.iothub import Identity
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
@@ -62,7 +64,6 @@ async def test_a_device_lives_its_life(tmp_path: Path, node_modules: Path):
         assert [inbound.body for inbound in hub.rig.sink.received] == [b'{"n":1}'] * 2
 
 
-@pytest.mark.slow
 async def test_a_device_registers_over_https(tmp_path: Path, node_modules: Path):
     """With its own key; with another's it is unauthorized, and nothing is made."""
     async with serving(tmp_path) as hub:
