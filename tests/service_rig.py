@@ -27,7 +27,7 @@ class ServiceRig:
         self.rig = rig
         self.registry = rig.registry
         self.application = application = service.build(lambda: "")
-        access = Access(rig.registry.policies, [HOST], rig.limits, rig.gateway.operations)
+        self.access = access = Access(rig.registry.policies, [HOST], rig.limits, rig.gateway.operations)
         application.include_router(iothub.router(rig.registry, access))
         application.include_router(downlink.router(rig.registry, rig.gateway, access))
         application.include_router(provisioning.router(rig.registry, HOST, rig.limits))

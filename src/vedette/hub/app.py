@@ -30,6 +30,7 @@ from vedette.hub.gateway import Gateway, websocket
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.https import Https
 from vedette.hub.intake import Intake
+from vedette.hub.introduction import networks
 from vedette.hub.lake import Lake, Maintenance
 from vedette.hub.lake.errors import LakeFault
 from vedette.hub.lake.tables import open_tables
@@ -162,14 +163,15 @@ async def _serving(hub: _Hub, work: _Work | None) -> AsyncIterator[Gateway]:
     await intake.start()
     await recorder.start()
     await following.start()
-    await gateway.start(settings.bind, settings.mqtt_port, device_context(pki.certificate, pki.key))
+    context = device_context(pki.certificate, pki.key)
+    await gateway.start(settings.bind, settings.mqtt_port, context, networks(settings.proxies))
     application = service.build(lambda: intake.fault, role)
     access = Access(registry.policies, settings.host_names, settings.limits, operations)
     application.include_router(iothub.router(registry, access))
     application.include_router(downlink.router(registry, gateway, access))
     application.include_router(provisioning.router(registry, settings.host_names[0], settings.limits))
     application.add_api_websocket_route(websocket.PATH, gateway.serve_websocket)
-    application.include_router(metrics.router(gateway, intake, *(work or ())))
+    application.include_router(metrics.router(gateway, intake, *(work or ()), access=access))
     pages = console.open_backend(state, settings, registry)
     queries = Queries(Lake(state.lake, findings(pages.database)))
     api = v1.build(registry, pages.database, queries, intake.tail, settings.host_names[0])
@@ -193,6 +195,7 @@ def _https(hub: _Hub, application: FastAPI) -> Https:
         certificate=pki.certificate,
         key=pki.key,
         limits=settings.limits.http,
+        proxies=networks(settings.proxies),
     )
 
 

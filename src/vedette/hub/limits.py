@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Hashable
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
+K = TypeVar("K", bound=Hashable)
 Rate = Annotated[float, msgspec.Meta(ge=0.1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -42,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     address comes back with hundreds at once after an outage; each takes a second or two.
     requests_per_second, request_burst: of one access policy at the service API; beyond, they are answered
     with 429 and the time to wait. A tool that goes through a whole fleet does well with this.
+    refusals_per_second, refusal_burst: requests of one address to the service API that prove no right to it;
+    beyond, nothing that comes from there is looked at, and the answer is 429 and the time to wait.
     daily_units, daily_units_per_device: message units of a day (UTC) for the whole hub, and for a device with
     its modules; 0 for no limit. A unit is what the real service bills: 4 KB begun, of messages to the hub,
     twin requests and their answers, and pushed desired properties. Beyond, requests are answered with 403,
@@ -58,6 +62,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strangers_per_address: Count = 512
     requests_per_second: Rate = 50.0
     request_burst: Count = 1_000
+    refusals_per_second: Rate = 1.0
+    refusal_burst: Count = 100
     daily_units: Quota = 0
     daily_units_per_device: Quota = 0
     http: HttpLimits = HttpLimits()
@@ -96,3 +102,21 @@ class Bucket:
     def _fill(self, now: float) -> None:
         self._level = min(self._burst, self._level + (now - self._then) * self._rate)
         self._then = now
+
+
+class Buckets(Generic[K]):
+    """A bucket a key; of more than `most` those that were used least lately are forgotten."""
+
+    def __init__(self, rate: float, burst: float, most: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._most = most
+        self._known: dict[K, Bucket] = {}
+
+    def of(self, key: K, now: float) -> Bucket:
+        """The bucket of a key."""
+        bucket = self._known.pop(key, None) or Bucket(self._rate, self._burst, now)
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[key] = bucket  # the latest is the last
+        return bucket

@@ -9,6 +9,7 @@ import pytest
 from gateway_rig import DEVICE, HOST, MODULE
 from service_rig import ServiceRig, serving
 from vedette.hub.api import iothub
+from vedette.hub.api.access import NO_RIGHT, TOO_MANY_REFUSALS
 from vedette.hub.limits import Limits
 from vedette.hub.registry import Draft
 from vedette.wire.iothub import Identity, make_token
@@ -95,6 +96,17 @@ async def test_a_caller_that_asks_too_often_is_told_when_to_come_again(tmp_path:
         assert 1 <= int(answers[2].headers["retry-after"]) <= 10
         other = hub.token("registryRead")
         assert (await hub.ask("GET", "/devices/pump", token=other)).status_code == 200
+
+
+async def test_an_address_that_shows_wrong_tokens_is_listened_to_no_more(tmp_path: Path):
+    """For a time, also to a right one; what was refused is counted."""
+    async with serving(tmp_path, Limits(refusal_burst=2, refusals_per_second=0.1)) as hub:
+        wrong = hub.token(key="c29tZSBvdGhlciBrZXk=")
+        answers = [await hub.ask("GET", "/devices/pump", token=wrong) for _ in range(3)]
+        answers.append(await hub.ask("GET", "/devices/pump"))
+        assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 10
+        assert hub.access.refused == {NO_RIGHT: 2, TOO_MANY_REFUSALS: 2}
 
 
 # What is said

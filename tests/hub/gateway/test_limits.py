@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway_rig import DEVICE, HOST, MODULE, PATIENCE_S, running
 from vedette.hub.gateway.door import Door
 from vedette.hub.gateway.server import CROWDED, TOO_OFTEN
-from vedette.hub.limits import Bucket, Limits
+from vedette.hub.limits import Bucket, Buckets, Limits
 from vedette.wire.iothub import TWIN_GET, TWIN_RESPONSE, make_token
 from vedette.wire.packets import Connack, ConnectCode, Puback, Publish, Suback, Subscribe
 
@@ -31,6 +31,17 @@ def test_a_debt_is_paid_at_the_rate():
     assert [bucket.owe(0.0), bucket.owe(0.0), bucket.owe(0.5)] == [0.0, 0.5, 0.5]
     assert not bucket.take(0.5)
     assert bucket.take(2.0)
+
+
+def test_buckets_are_as_many_as_may_be():
+    """The one that was used least lately is forgotten, and full again."""
+    buckets = Buckets[str](rate=1.0, burst=1, most=2)
+    assert buckets.of("a", 0.0).take(0.0)
+    assert buckets.of("b", 0.0).take(0.0)
+    assert not buckets.of("a", 0.0).take(0.0)
+    assert buckets.of("c", 0.0).take(0.0)
+    assert not buckets.of("a", 0.0).take(0.0)
+    assert buckets.of("b", 0.0).take(0.0)
 
 
 def test_strangers_of_one_address_are_bounded():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from typing import Annotated, Literal
@@ -13,7 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from vedette.hub.api.refusal import Refusal, throttled, unauthorized
 from vedette.hub.gateway.auth import MAX_EXPIRY_DIGITS, NOBODY
-from vedette.hub.limits import Bucket, Limits
+from vedette.hub.gateway.journal import Warnings
+from vedette.hub.limits import Bucket, Buckets, Limits
 from vedette.hub.operations import HUB, Operations
 from vedette.hub.registry import Policies, Policy, Right
 from vedette.hub.registry.audit import acting_as
@@ -26,6 +29,15 @@ MAX_TOKEN_CHARACTERS = 4_096
 
 MAX_ID_CHARACTERS = 257
 """Of a device and a module id, as far as an event repeats what a request says."""
+
+MAX_ADDRESSES = 10_000
+"""Addresses whose refusals are remembered; those that were refused least lately are forgotten first."""
+
+NO_RIGHT = "no token that gives the right"
+TOO_MANY_REFUSALS = "address is refused too often"
+TOO_MANY_REQUESTS = "policy asks too often"
+
+_warnings = Warnings(logging.getLogger(__name__))
 
 Operation = Literal["TwinUpdate", "MethodInvoke"]
 
@@ -61,7 +73,10 @@ def _covers(resource: str, path: str, host_names: Collection[str]) -> bool:
 
 
 class Access:
-    """The way in to the service API of a hub with these names. operations: where its use is counted."""
+    """The way in to the service API of a hub with these names. operations: where its use is counted.
+
+    refused: requests that were not let in, by reason.
+    """
 
     def __init__(
         self,
@@ -71,6 +86,7 @@ class Access:
         operations: Operations | None = None,
     ) -> None:
         self.limits = limits
+        self.refused: Counter[str] = Counter()
         self._operations = operations or Operations()
         self._policies = policies
         self._host_names = frozenset(name.lower() for name in host_names)
@@ -78,6 +94,9 @@ class Access:
             name: Bucket(limits.requests_per_second, limits.request_burst, time.monotonic())
             for name in RIGHTS
         }
+        self._refusals: Buckets[str] = Buckets(
+            limits.refusals_per_second, limits.refusal_burst, MAX_ADDRESSES
+        )
 
     def needs(self, rights: Right) -> Callable[..., AsyncIterator[None]]:
         """A dependency: let pass who has one of these rights; changes are put down to the caller."""
@@ -85,10 +104,7 @@ class Access:
         async def check(
             request: Request, authorization: Annotated[str, Header()] = ""
         ) -> AsyncIterator[None]:
-            asked = (authorization, request.url.path, self._policies, self._host_names, time.time())
-            policy = await run_in_threadpool(policy_of, *asked)
-            if not policy.rights & rights:
-                raise unauthorized(f"policy {policy.name}: may not do this")
+            policy = await self._proven(request, authorization, rights)
             self._pace(policy.name)
             # Set on the event loop, this holds in the thread that does the work, too.
             with acting_as(f"policy:{policy.name}@{address_of(request)}"):
@@ -118,10 +134,30 @@ class Access:
         )
         self._operations.note(HUB if unknown else identity, done)
 
+    async def _proven(self, request: Request, authorization: str, rights: Right) -> Policy:
+        """The caller's policy, if it has one of these rights. Raises Refusal."""
+        address = address_of(request)
+        refusals = self._refusals.of(address, time.monotonic())
+        if wait := refusals.wait(time.monotonic()):
+            self.refused[TOO_MANY_REFUSALS] += 1
+            raise throttled(wait)
+        asked = (authorization, request.url.path, self._policies, self._host_names, time.time())
+        try:
+            policy = await run_in_threadpool(policy_of, *asked)
+            if not policy.rights & rights:
+                raise unauthorized(f"policy {policy.name}: may not do this")
+        except Refusal as refusal:
+            refusals.take(time.monotonic())
+            self.refused[NO_RIGHT] += 1
+            _warnings.write("%s: refused: %s", address, refusal.message)
+            raise
+        return policy
+
     def _pace(self, policy: str) -> None:
         """Raises Refusal if the policy's holders ask too often."""
         bucket, now = self._buckets[policy], time.monotonic()
         if not bucket.take(now):
+            self.refused[TOO_MANY_REQUESTS] += 1
             raise throttled(bucket.wait(now))
 
 

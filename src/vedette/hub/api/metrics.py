@@ -14,6 +14,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from vedette import __version__
+from vedette.hub.api.access import Access
 from vedette.hub.detect.engine import Detection, Judged
 from vedette.hub.gateway import Gateway
 from vedette.hub.guard import Guard
@@ -42,6 +43,8 @@ def router(
     maintenance: Maintenance | None = None,
     detection: Detection | None = None,
     notifier: Notifier | None = None,
+    *,
+    access: Access | None = None,
 ) -> APIRouter:
     """The route. None: this process has no such part."""
     routes = APIRouter(include_in_schema=False)
@@ -56,6 +59,7 @@ def router(
         metrics += _of_maintenance(maintenance.state) if maintenance else ()
         metrics += _of_detection(detection.state) if detection else ()
         metrics += _of_notifier(notifier.state) if notifier else ()
+        metrics += _of_access(access) if access else ()
         metrics += _of_guard(guard) if (guard := getattr(request.app.state, "guard", None)) else ()
         return Response(render(metrics), 200, None, MEDIA_TYPE)
 
@@ -101,6 +105,10 @@ def _of_gateway(gateway: Gateway) -> Iterator[Metric]:
     usage = gateway.meter.usage(time.time())
     yield _gauge("daily_units", "Message units of all gateways since midnight UTC.", usage.units)
     yield _gauge("daily_units_allowed", "The daily quota of message units; 0: none.", usage.allowed)
+
+
+def _of_access(access: Access) -> Iterator[Metric]:
+    yield _by_reason("service_refused_total", "Service API requests that were not let in.", access.refused)
 
 
 def _of_guard(guard: Guard) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from vedette.hub.limits import Bucket, Limits
+from vedette.hub.limits import Buckets, Limits
 from vedette.wire.iothub import Identity
 
 MAX_BUCKETS = 100_000
@@ -36,7 +36,9 @@ class Door:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._strangers: Counter[str] = Counter()
-        self._buckets: dict[Identity, Bucket] = {}
+        self._connects: Buckets[Identity] = Buckets(
+            limits.connects_per_second, limits.connect_burst, MAX_BUCKETS
+        )
 
     def knock(self, address: str) -> Knock | None:
         """A connection comes: its place, or None if too many of its address wait already."""
@@ -53,10 +55,4 @@ class Door:
 
     def too_often(self, identity: Identity, now: float) -> bool:
         """A proven identity connects: True if it has to come again later. `now` is monotonic."""
-        bucket = self._buckets.pop(identity, None)
-        if bucket is None:
-            bucket = Bucket(self._limits.connects_per_second, self._limits.connect_burst, now)
-            if len(self._buckets) >= MAX_BUCKETS:
-                del self._buckets[next(iter(self._buckets))]
-        self._buckets[identity] = bucket  # the latest is the last
-        return not bucket.take(now)
+        return not self._connects.of(identity, now).take(now)
