@@ -20,7 +20,7 @@ from vedette.hub.detect.history import identity, scratch
 from vedette.hub.detect.judge import Judge
 from vedette.hub.detect.rules import Rule, RuleError, RuleSet, seconds
 from vedette.hub.detect.schema import Database
-from vedette.hub.detect.taxonomy import Observed
+from vedette.hub.detect.taxonomy import Observed, details_of
 from vedette.hub.intel.indicators import Refused, indicator
 from vedette.hub.intel.lookup import Lookup
 from vedette.wire.events import EVENT_TYPES, EventType, pascal
@@ -132,8 +132,7 @@ def _number(part: dict[str, Any], key: str, default: float) -> float:
 
 
 def _event(name: str, part: dict[str, Any], at: float, serial: int) -> Observed:
-    declared = EVENT_TYPES.get(name)
-    if declared is None:
+    if not details_of(name):
         raise RuleError(f"example: there is no event {name}")
     given = part[name] or {}
     if isinstance(given, str):
@@ -144,7 +143,7 @@ def _event(name: str, part: dict[str, Any], at: float, serial: int) -> Observed:
         device=str(part.get("device", DEVICE)),
         module="",
         name=name,
-        details=_details(declared, given) | {"HitCount": hits},
+        details=_details(name, given) | {"HitCount": hits},
         first=at,
         end=at,
         received=at,
@@ -153,8 +152,18 @@ def _event(name: str, part: dict[str, Any], at: float, serial: int) -> Observed:
     )
 
 
-def _details(declared: EventType, given: Any) -> dict[str, Any]:
-    """EventDetails of a payload, checked as the intake checks it; what is left out has a default."""
+def _details(name: str, given: Any) -> dict[str, Any]:
+    """EventDetails as given, checked as the intake checks them; what is left out has a default or is null."""
+    declared = EVENT_TYPES.get(name)
+    if declared:
+        return dict.fromkeys(declared.details) | _payload(declared, given)
+    known = details_of(name)
+    if not isinstance(given, dict) or not set(given) <= set(known):
+        raise RuleError(f"example: {name} has the fields {', '.join(known)}")
+    return dict.fromkeys(known) | given
+
+
+def _payload(declared: EventType, given: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(declared.payload, include_extras=True)
     required = [field for field in msgspec.structs.fields(declared.payload) if field.required]
     defaults = {field.name: _default(hints[field.name]) for field in required}
@@ -167,7 +176,7 @@ def _details(declared: EventType, given: Any) -> dict[str, Any]:
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise RuleError(f"example: {declared.name}: {error}") from None
     known: dict[str, Any] = _plain(payload)
-    return dict.fromkeys(declared.details) | known
+    return known
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from vedette.hub.decode.classic import EVENTS as CLASSIC_EVENTS
 from vedette.hub.detect.commandline import REMEMBERED, Command, decode, script
 from vedette.wire.events import EVENT_TYPES
 
@@ -282,6 +283,12 @@ def column_type(category: Category, field: str) -> str:
     return "COLLATE NOCASE" if category.name.startswith("event_") else "TEXT COLLATE NOCASE"
 
 
+def details_of(event: str) -> Sequence[str]:
+    """The keys of an event's EventDetails, those of the classic agent included; none if there is no such."""
+    declared = EVENT_TYPES.get(event)
+    return declared.details if declared else CLASSIC_EVENTS.get(event, ())
+
+
 @cache
 def resolve(product: str | None, category: str | None, service: str | None) -> Category:
     """The category of a log source. Raises Unsupported."""
@@ -296,7 +303,7 @@ def resolve(product: str | None, category: str | None, service: str | None) -> C
         return AUTHENTICATION
     if product == "vedette" and service == "any":
         return ANY
-    if product == "vedette" and service in EVENT_TYPES:
-        fields = frozenset((*COMMON, *EVENT_TYPES[service].details))
+    if product == "vedette" and service and (details := details_of(service)):
+        fields = frozenset((*COMMON, *details))
         return Category(f"event_{service}", frozenset([service]), fields, None, _as_is)
     raise Unsupported(f"logsource: no event here is of service {service}")
