@@ -14,8 +14,8 @@ import codecs
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MAX_COMMANDS = 64
 """Commands taken from one line; the agent cuts a line at 4,096 characters, which holds few real ones more."""
@@ -24,12 +24,8 @@ MAX_DEPTH = 6
 """Shells within shells. `sudo sh -c 'su -c "sh -c …"'` is three deep; beyond that nesting is a way to
 hide or to exhaust us. What lies deeper stays an argument."""
 
-REMEMBERED = 16_384
-"""Decoded lines kept: a fleet runs the same commands over and over. An ordinary one takes about 1 KB."""
 
-
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One simple command of a line.
 
     program: name without directory; path: as it was called. via: what it was started through, outermost
@@ -49,24 +45,28 @@ class Command:
         """Options before `--`: `-rf` as itself, `-r` and `-f`; of `--max=3` the name."""
         found: dict[str, None] = {}
         for word in self.arguments:
+            if word[:1] != "-" or word == "-":
+                continue
             if word == "--":
                 break
-            if word.startswith("--"):
+            if word[1] == "-":
                 found[word.partition("=")[0]] = None
-            elif len(word) > 1 and word[0] == "-":
+            elif len(word) == 2:
                 found[word] = None
-                found |= {f"-{letter}": None for letter in word[1:]}
+            else:
+                found[word] = None
+                found.update({f"-{letter}": None for letter in word[1:]})
         return tuple(found)
 
     @property
     def operands(self) -> tuple[str, ...]:
         """Arguments that are no options."""
-        end = self.arguments.index("--") if "--" in self.arguments else len(self.arguments)
-        before = (word for word in self.arguments[:end] if word == "-" or not word.startswith("-"))
-        return (*before, *self.arguments[end + 1 :])
+        words = self.arguments
+        end = words.index("--") if "--" in words else len(words)
+        before = [word for word in words[:end] if word[:1] != "-" or word == "-"]
+        return (*before, *words[end + 1 :])
 
 
-@lru_cache(maxsize=REMEMBERED)
 def decode(text: str) -> tuple[Command, ...]:
     """The commands that a command line runs, in order; none for a line without any. Never raises."""
     return tuple(_Line(0).read(text)[:MAX_COMMANDS])
@@ -82,7 +82,8 @@ def script(commands: Sequence[Command]) -> str:
     return " ".join(parts)
 
 
-_PLAIN = re.compile(r"[\w@%+:,./ -]*", re.ASCII)
+_PLAIN = re.compile(r"[\w@%+:,./ =?*~^\[\]-]*", re.ASCII)
+"""A text that is its words: nothing in it is quoted, ends a command or opens another."""
 
 _TOKEN = re.compile(
     r"""
@@ -144,22 +145,24 @@ class _Line:
         """Take one token; where the next begins."""
         match = _TOKEN.match(text, position)
         assert match is not None, "the last alternative takes any character"
-        kind, token = match.lastgroup, match[match.lastgroup or 0]
-        if kind == "inner":
+        kind, token = match.lastgroup, match[0]
+        if kind == "plain":
+            self._word = token if self._word is None else self._word + token
+        elif kind in ("blank", "comment"):
+            self._end_word()
+        elif kind == "inner":
             end = _closing(text, match.end(), token)
             self._add("")
             self._substitute(text[match.end() : end])
             return end + 1
-        if kind in ("blank", "comment"):
-            self._end_word()
         elif kind == "joint":
             self._end_word()
             self._end_command(_JOINTS.get(token, token))
         elif kind == "redirect":
             self._end_word()
             self._redirect = token
-        else:
-            self._text(kind or "", token)
+        elif kind is not None:
+            self._text(kind, match[kind])
         return match.end()
 
     def _text(self, kind: str, token: str) -> None:
@@ -206,7 +209,7 @@ class _Line:
         inner = _Line(self._depth + 1, via).read(text)
         if inner:
             self._commands += inner
-            self._commands[-len(inner)] = replace(inner[0], joint=joint) if joint else inner[0]
+            self._commands[-len(inner)] = inner[0]._replace(joint=joint) if joint else inner[0]
         return bool(inner)
 
     def _substitute(self, text: str) -> None:
@@ -218,7 +221,7 @@ class _Line:
         """Set aside what only starts something else, then take the command down."""
         via, environment, words = list(self._via), list[str](), simple.words
         while True:
-            while words and _ASSIGNMENT.match(words[0]):
+            while words and "=" in words[0] and _ASSIGNMENT.match(words[0]):
                 environment.append(words[0])
                 words = words[1:]
             if not words:
@@ -258,8 +261,7 @@ class _Line:
             return
         for index in range(first, len(self._commands)):
             command = self._commands[index]
-            self._commands[index] = replace(
-                command,
+            self._commands[index] = command._replace(
                 redirects=(*redirects, *command.redirects),
                 environment=(*environment, *command.environment),
             )

@@ -10,13 +10,13 @@ the verdicts on events are forgotten. For one thread.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vedette.hub.detect.patterns import Patterns, mark
 from vedette.hub.detect.rules import Selection
 from vedette.hub.detect.sql import FULLTEXT, marks_column
-from vedette.hub.detect.taxonomy import Category, Observed, Row, column_type, common, plain
+from vedette.hub.detect.taxonomy import COMMON, Category, Observed, Row, column_type, common, plain
 from vedette.hub.intel.lookup import Lookup
 from vedette.wire.events import BY_HUB
 
@@ -88,7 +88,6 @@ class _Bench:
         lookup: Lookup,
     ) -> None:
         self._sqlite = sqlite
-        self._lookup = lookup
         self._category = category
         self._columns = sorted(frozenset[str]().union(*(selection.columns for selection in selections)))
         self._patterns = _patterns(selections)
@@ -96,6 +95,7 @@ class _Bench:
         self._searched = sorted({*self._patterns, *self._questions})
         used = {*self._columns, *self._searched}
         self._fulltext = FULLTEXT in used
+        self._needs_common = not used.isdisjoint(COMMON)
         self._common = tuple(place for name, place in _COMMON_PLACES.items() if name in used)
         self._inputs: tuple[str, ...] = category.inputs or ()
         if category.inputs is None:
@@ -113,6 +113,7 @@ class _Bench:
         ]
         self._events: dict[_Key, _Verdict] = {}
         self._rows: dict[_Key, tuple[str, ...]] = {}
+        self.use(lookup)
 
     def judge(self, by_name: Mapping[str, Sequence[Observed]]) -> list[Match]:
         """Matches of the events that are of this category."""
@@ -138,14 +139,14 @@ class _Bench:
     def use(self, lookup: Lookup) -> None:
         """Ask this lookup, and judge anew what asks it."""
         self._lookup = lookup
+        self._finders = [(name, self._finder(name)) for name in self._searched]
         if self._questions:
             self._events.clear()
 
     def _key(self, event: Observed) -> _Key:
         """What the verdict on an event depends on."""
         get = event.details.get
-        values = [get(name) for name in self._inputs]
-        key = (event.name, *[event[place] for place in self._common], *values)
+        key = (event.name, *[event[place] for place in self._common], *[get(name) for name in self._inputs])
         try:
             hash(key)
         except TypeError:
@@ -154,26 +155,30 @@ class _Bench:
 
     def _reduced(self, event: Observed) -> list[_Key]:
         """Each row's values that are compared, and the marks of the patterns found in each searched field."""
-        own = common(event)
+        own = common(event) if self._needs_common else {}
         keys: list[_Key] = []
         for row in self._category.rows(event.details):
-            whole = {**own, **row}
+            whole = own | row if own else row
             if self._fulltext:
-                whole[FULLTEXT] = "\n".join(str(value) for value in row.values() if value is not None)
-            marks = [
-                "" if (value := whole.get(name)) is None else self._marks(name, str(value))
-                for name in self._searched
-            ]
-            keys.append((*[whole.get(name) for name in self._columns], *marks))
+                text = "\n".join(str(value) for value in row.values() if value is not None)
+                whole = whole | {FULLTEXT: text}
+            get = whole.get
+            marks = ["" if (value := get(name)) is None else find(str(value)) for name, find in self._finders]
+            keys.append((*[get(name) for name in self._columns], *marks))
         return keys
 
-    def _marks(self, name: str, text: str) -> str:
-        """What is found in a field, and what lists say of it."""
-        found = self._patterns[name].matching(text) if name in self._patterns else ""
-        for question in self._questions.get(name, ()):
-            if self._lookup.holds(question, text):
-                found += mark(question)
-        return found
+    def _finder(self, name: str) -> Callable[[str], str]:
+        """What tells the marks of a field: patterns that are found in it, and what lists say of it."""
+        matching = self._patterns[name].matching if name in self._patterns else _no_marks
+        questions = [(question, mark(question)) for question in sorted(self._questions.get(name, ()))]
+        if not questions:
+            return matching
+        holds = self._lookup.holds
+
+        def find(text: str) -> str:
+            return matching(text) + "".join([told for question, told in questions if holds(question, text)])
+
+        return find
 
     def _settle(self, new: Mapping[_Key, Sequence[_Key]]) -> None:
         """Judge events that have not been seen before by their reduced rows."""
@@ -198,6 +203,11 @@ class _Bench:
         finally:
             self._sqlite.execute(self._clear)
         self._rows.update(zip(new, map(tuple, verdicts), strict=True))
+
+
+def _no_marks(text: str) -> str:
+    """What is found in a field that only lists are asked about."""
+    return ""
 
 
 def _patterns(selections: Iterable[Selection]) -> dict[str, Patterns]:

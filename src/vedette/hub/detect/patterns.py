@@ -57,4 +57,5 @@ class Patterns:
         self.matching = lru_cache(maxsize=TEXTS)(self._matching)
 
     def _matching(self, text: str) -> str:
-        return "".join([self._marks[index] for index in self._set.Match(text) or ()])
+        found = self._set.Match(text.encode(errors="replace"))
+        return "".join([self._marks[index] for index in found]) if found else ""

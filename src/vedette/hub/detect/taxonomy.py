@@ -7,6 +7,7 @@ docs/rules.md is the user's side of this table.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vedette.hub.decode.classic import EVENTS as CLASSIC_EVENTS
-from vedette.hub.detect.commandline import REMEMBERED, Command, decode, script
+from vedette.hub.detect.commandline import Command, decode, script
 from vedette.wire.events import EVENT_TYPES
 
 Value = str | int | float | None
@@ -42,6 +43,10 @@ class Observed(NamedTuple):
     hits: int
     message: str
     size: int = 0
+
+
+REMEMBERED = 16_384
+"""Decoded lines kept: a fleet runs the same commands over and over. An ordinary one takes about 1 KB."""
 
 
 class Unsupported(ValueError):
@@ -80,16 +85,25 @@ def _framed(parts: Sequence[str], mark: str) -> str:
     return f"{mark}{mark.join(parts)}{mark}" if parts else ""
 
 
+_UNQUOTED = re.compile(r"[\w@%+=:,./ -]*", re.ASCII)
+
+
+def _joined(words: tuple[str, ...]) -> str:
+    """Words as `shlex.join` has them, which looks at each: most lines have none that needs quotes."""
+    text = " ".join(words)
+    return text if _UNQUOTED.fullmatch(text) and (*text.split(),) == words else shlex.join(words)
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _commands(commandline: str) -> tuple[Row, ...]:
     """The decoded fields of each command of a line."""
     commands = decode(commandline) or (Command(),)
-    text = script(commands)
+    text = script(commands) if len(commands) > 1 else commands[0].program
     return tuple(
         {
             "Program": command.program,
             "Path": command.path,
-            "Arguments": shlex.join(command.arguments),
+            "Arguments": _joined(command.arguments),
             "Flags": _framed(command.flags, " "),
             "Operands": _framed(command.operands, "\n"),
             "Redirects": _framed(command.redirects, "\n"),

@@ -26,17 +26,29 @@ def upsert(
     session.execute(insert.on_conflict_do_update(index_elements=_keys(table), set_=dict(update or row)))
 
 
-def upsert_newer(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], newer: str) -> None:
-    """Insert rows, or replace those that are there and not newer by the column `newer`."""
+def upsert_newer(
+    session: Session,
+    table: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    newer: str,
+    *,
+    kept: Sequence[str] = (),
+    or_same: bool = True,
+) -> None:
+    """Insert rows, or replace those that are there and older by the column `newer`; but keep these columns.
+
+    or_same: replace those of the same age, too.
+    """
     if not rows:
         return
     insert = _insert(session)(table)
-    columns = {name: insert.excluded[name] for name in rows[0] if name not in _keys(table)}
+    columns = {name: insert.excluded[name] for name in rows[0] if name not in (*_keys(table), *kept)}
+    coming, there = insert.excluded[newer], table.__table__.c[newer]
     session.execute(
         insert.on_conflict_do_update(
             index_elements=_keys(table),
             set_=columns,
-            where=insert.excluded[newer] >= table.__table__.c[newer],
+            where=coming >= there if or_same else coming > there,
         ),
         list(rows),
     )
