@@ -45,7 +45,7 @@ IN_CHROMIUM = [
 ]
 """Marks of the modules that use it."""
 
-PAGE_MS = 30_000
+PAGE_MS = PATIENCE_S * 1_000
 """Until a wait of the browser is given up as a failure."""
 
 
@@ -71,7 +71,7 @@ class Site:
         command = [*VEDETTE, "up", "--plain", "--bind", "127.0.0.1", "--state", str(root), *ports]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
-        said = until(lambda: self._said(r"agent +this machine, as device (\S+)"), "the start", 60)
+        said = until(lambda: self._said(r"agent +this machine, as device (\S+)"), "the start")
         self.device = said[1]
         found = self._said(r"first sign-in: admin, password (\S+)")
         assert found, self._output.read_text()

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 DEMO_SETTINGS = {"CollectorsCore_PriorityIntervals": "0.05,0.1,0.5"}
 """Send intervals of 3, 6 and 30 s: minutes suit a fleet's bill, seconds a person who watches."""
 
-READY_S = 30.0
-"""Until when a hub must answer: it takes 1 to 2 s on two cores, several times that on a board."""
+READY_S = 120.0
+"""Until when a hub must answer: it takes 1 to 2 s on two cores, many times that on a board that is busy."""
 
 STOP_S = 15.0
 """Until when a stopped part must have flushed and ended; after that it is killed."""
