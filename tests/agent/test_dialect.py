@@ -224,6 +224,17 @@ def test_a_refused_object_becomes_an_event(values, name, error):
     assert dialect.report(plan, caught.value.fields)[OBJECT]["snapshotFrequency"] == {"value": "PT2H"}
 
 
+@pytest.mark.parametrize(("size", "told_of"), [(8_192, []), (9_000, ["NotOptimal"])])
+def test_a_wasteful_message_size_is_told(size, told_of):
+    """It is in force: what is metered by 4 KB had better be cut by 4 KB."""
+    dialect = classic()
+    plan = dialect.plan(asked(maxMessageSizeInBytes=size))
+    dialect.adopted(plan)
+    items = [item for event in told(dialect, plan, [], {"Low"}) for item in event["Payload"]]
+    assert [item["ErrorType"] for item in items] == told_of
+    assert all(item["UsedConfiguration"] == str(size) for item in items)
+
+
 @pytest.mark.parametrize(
     ("dialect", "desired"),
     [(Micro(), {"Process_CacheSize": 9}), (classic(), asked(snapshotFrequency="PT1H"))],

@@ -242,6 +242,7 @@ class Agent:
     async def _adopt(self, wanted: Plan, version: int) -> None:
         if wanted != self._plan:
             await self._apply(wanted)
+            self._dialect.adopted(self._plan)
             log.info("twin version %d applied", version)
         elif version == self._version:
             return

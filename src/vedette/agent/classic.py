@@ -20,7 +20,15 @@ from vedette.agent.dialect import Plan, Traffic
 from vedette.agent.losses import CACHE_FULL, Losses
 from vedette.agent.roster import Batch
 from vedette.agent.settings import cached_document, read_bounded, write_private
-from vedette.wire.classic import OBJECT, ClassicSettings, ConflictingSettings, Level, classic_from, seconds_of
+from vedette.wire.classic import (
+    MESSAGE_SIZE,
+    OBJECT,
+    ClassicSettings,
+    ConflictingSettings,
+    Level,
+    classic_from,
+    seconds_of,
+)
 from vedette.wire.classic_events import (
     CONFIGURATION,
     DROPPED,
@@ -32,7 +40,7 @@ from vedette.wire.classic_events import (
     classic_messages,
     told,
 )
-from vedette.wire.classic_items import ConfigurationError, DroppedEvents, MessageStatistics
+from vedette.wire.classic_items import ConfigurationError, DroppedEvents, ErrorType, MessageStatistics
 from vedette.wire.message import METERING_UNIT, Packed
 from vedette.wire.twin import InvalidSettings
 
@@ -91,17 +99,29 @@ class Classic:
         """What is in force: an object that was refused changes nothing of it."""
         return self.document(plan)
 
+    def adopted(self, plan: Plan) -> None:
+        """Tell of a message size that pays for more than it takes."""
+        if plan.settings.message_bytes % METERING_UNIT:
+            self._complain(
+                plan, "NotOptimal", {MESSAGE_SIZE: f"metered by {METERING_UNIT} bytes: no multiple"}
+            )
+
     def refused(self, plan: Plan, error: InvalidSettings) -> None:
-        """Tell by ConfigurationError events, one item a setting."""
+        """Tell each setting."""
+        kind: ErrorType = "Conflict" if isinstance(error, ConflictingSettings) else "TypeMismatch"
+        self._complain(plan, kind, error.fields)
+
+    def _complain(self, plan: Plan, kind: ErrorType, fields: Mapping[str, str]) -> None:
+        """Tell by a ConfigurationError event, one item a setting."""
         in_force = self.document(plan)[OBJECT]
         items = [
             ConfigurationError(
                 configuration_name=key,
-                error_type="Conflict" if isinstance(error, ConflictingSettings) else "TypeMismatch",
+                error_type=kind,
                 used_configuration=str(in_force.get(key, {}).get("value", "")),
                 message=reason,
             )
-            for key, reason in error.fields.items()
+            for key, reason in fields.items()
         ]
         self._enqueue(plan, told(CONFIGURATION, items, time.time(), self._origin()))
 

@@ -64,6 +64,10 @@ class Dialect(Protocol):
         """What is reported: the settings in force, and the verdict on the latest document."""
         ...
 
+    def adopted(self, plan: Plan) -> None:
+        """Another plan is in force."""
+        ...
+
     def refused(self, plan: Plan, error: InvalidSettings) -> None:
         """A document was refused; the plan stays."""
         ...
@@ -101,8 +105,11 @@ class Micro:
         """Every setting, `latest_state` and `latest_invalid_fields`."""
         return reported_document(plan.settings, invalid)
 
+    def adopted(self, plan: Plan) -> None:
+        """The report tells it."""
+
     def refused(self, plan: Plan, error: InvalidSettings) -> None:
-        """The report has told it."""
+        """The report tells it."""
 
     def timer(self, plan: Plan, collector: Collector) -> str:
         """The collector's priority."""

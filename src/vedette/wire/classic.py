@@ -22,6 +22,8 @@ from vedette.wire.twin import InvalidSettings, Settings, bounded
 OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 """Key of the desired and reported properties under which its settings stand."""
 
+MESSAGE_SIZE = "maxMessageSizeInBytes"
+
 MARKS = ("$", "__")
 """What keys of a twin begin with that are no settings: versions, metadata, component marks."""
 
@@ -90,7 +92,7 @@ class ClassicSettings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.field(default=2_560_000, name="maxLocalCacheSizeInBytes")
     )
     message_bytes: Annotated[int, bounded("Largest message that is made.", 8_192, 262_144, "bytes")] = (
-        msgspec.field(default=204_800, name="maxMessageSizeInBytes")
+        msgspec.field(default=204_800, name=MESSAGE_SIZE)
     )
 
     process_create: Annotated[Level, _priority("processes that started")] = msgspec.field(
@@ -235,7 +237,7 @@ def classic_from(desired: Mapping[str, Any]) -> ClassicSettings:
     if seconds_of(settings.high_frequency) > seconds_of(settings.low_frequency):
         raise ConflictingSettings({"highPriorityMessageFrequency": "longer than lowPriorityMessageFrequency"})
     if settings.message_bytes > settings.cache_bytes:
-        raise ConflictingSettings({"maxMessageSizeInBytes": "larger than maxLocalCacheSizeInBytes"})
+        raise ConflictingSettings({MESSAGE_SIZE: "larger than maxLocalCacheSizeInBytes"})
     return settings
 
 

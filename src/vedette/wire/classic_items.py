@@ -127,11 +127,15 @@ class Diagnostic(Item, frozen=True, kw_only=True, rename="pascal"):
     thread_id: int
 
 
+ErrorType = Literal["TypeMismatch", "NotOptimal", "Conflict"]
+"""Refused by itself; in force, but wasteful; refused beside another."""
+
+
 class ConfigurationError(Item, frozen=True, kw_only=True, rename="pascal"):
-    """A setting that was refused, and what is in force instead."""
+    """A setting that is not as it should be, and what is in force."""
 
     configuration_name: str
-    error_type: Literal["TypeMismatch", "NotOptimal", "Conflict"]
+    error_type: ErrorType
     used_configuration: str
     message: str
 
