@@ -1,5 +1,7 @@
 """Recommendations come and go with their cause."""
 
+from contextlib import closing
+
 import pytest
 from detect_support import NOW, Rig, message
 
@@ -7,7 +9,8 @@ from vedette.hub.detect.changes import Changes, Position
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.findings import findings
 from vedette.hub.lake import Lake
-from vedette.hub.posture import Posture, Recommendations, fleet_score
+from vedette.hub.posture import Posture, Recommendations, fleet_score, survey
+from vedette.hub.posture.survey import Survey
 from vedette.hub.registry import Registry
 from vedette.wire.events import (
     Baseline,
@@ -162,6 +165,30 @@ async def test_a_key_that_two_devices_share_is_found_and_never_shown(rig: Rig, k
     assert {o.device_id: o.state for o in known.list(name="IoT_SharedCredentials")}["a"] == "Resolved"
 
 
+def test_a_large_fleet_is_looked_through_in_slices(
+    rig: Rig, known: Recommendations, monkeypatch: pytest.MonkeyPatch
+):
+    """Keys are shared across slices; no call takes more devices than a slice has."""
+    monkeypatch.setattr(survey, "SLICE", 3)
+    key = "c2hhcmVkLXNoYXJlZC1zaGFyZWQtc2hhcmVkIQ=="
+    with closing(Registry(rig.url)) as registry:
+        for number in range(8):
+            registry.add(Identity(f"d{number}"), keys=(key, key) if number in (0, 7) else None)
+    look, found, calls = Survey(), [], 0
+    while len(found) < 8:
+        with rig.database.read.begin() as session:
+            found += (assessed := look(session, NOW))
+        assert len(assessed) <= 3
+        calls += 1
+    assert calls == 2 + 3  # all keys are read in 3 calls, of which the last begins to assess
+    assert {one.device: one.data for one in found if not one.passed} == {
+        "d0": {"Devices": ["d7"], "Count": 1},
+        "d7": {"Devices": ["d0"], "Count": 1},
+    }
+    with rig.database.read.begin() as session:
+        assert look(session, NOW + 60) == []
+
+
 async def test_a_twin_that_the_device_refuses_or_that_blinds_it(rig: Rig, known: Recommendations):
     """The fields are named."""
     registry = Registry(rig.url)
@@ -208,6 +235,9 @@ def sent(hour: int, *, long: bool, device: str = "d1") -> Observed:
 
 def test_small_messages_are_told_after_a_day_of_them(rig: Rig, known: Recommendations):
     """A tenth is enough, larger ones resolve it; a device of less than a day is not judged."""
+    with closing(Registry(rig.url)) as registry:
+        for device in ("d1", "d2"):
+            registry.add(Identity(device))
     posture, told = Posture(), []
     first = [sent(hour, long=hour % 8 > 0) for hour in range(25)]
     later = [sent(hour, long=True) for hour in range(25, 49)]

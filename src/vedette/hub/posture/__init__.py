@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sqlalchemy.orm import Session
 
 from vedette.hub.detect.taxonomy import Observed
-from vedette.hub.posture import baseline, configuration, exposure, messages, snapshots, transport
+from vedette.hub.posture import baseline, exposure, messages, transport
 from vedette.hub.posture.assess import ACTIVE, RESOLVED, Assessment, record
 from vedette.hub.posture.recommendations import (
     FleetRecommendation,
@@ -26,6 +26,7 @@ from vedette.hub.posture.recommendations import (
     fleet_score,
 )
 from vedette.hub.posture.software import Software
+from vedette.hub.posture.survey import Survey
 
 __all__ = [
     "ACTIVE",
@@ -37,15 +38,12 @@ __all__ = [
     "fleet_score",
 ]
 
-REGISTRY_PERIOD_S = 3600.0
-"""How often identities and twins are looked through."""
-
 
 class Posture:
     """Keeps the recommendations: called with the events of each batch, inside the batch's transaction."""
 
     def __init__(self) -> None:
-        self._looked = float("-inf")
+        self._survey = Survey()
         self._software = Software()
         self._by_event: dict[str, Callable[[Session, Observed, float], Iterator[Assessment]]] = {
             "Baseline": baseline.check,
@@ -66,10 +64,6 @@ class Posture:
             if assess is not None:
                 found += assess(session, event, now)
         messages.count(session, events)
-        if now - self._looked >= REGISTRY_PERIOD_S:
-            self._looked = now
-            found += configuration.credentials_and_twins(session, now)
-            found += messages.of_a_day(session, now)
-            snapshots.forget(session, now)
+        found += self._survey(session, now)
         found += self._software.assess(session, now)
         record(session, found, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -47,29 +47,45 @@ NEEDED_EVENTS = ("ProcessCreate", "ConnectionCreate", "Login", "OSBaseline")
 """The same, as the classic agent calls them."""
 
 
-def credentials_and_twins(session: Session, now: float) -> Iterator[Assessment]:
-    """Assessments of every identity."""
-    yield from _credentials(session, now)
+class Owners:
+    """Which devices have which key. Read in slices, all of them before the first is assessed."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, set[str]] = {}
+
+    def read(self, session: Session, devices: Collection[str]) -> None:
+        """Add the keys of these devices."""
+        keys = select(IdentityRow.device_id, IdentityRow.primary_key, IdentityRow.secondary_key)
+        for device, *pair in session.execute(keys.where(IdentityRow.device_id.in_(devices))):
+            for key in filter(None, pair):
+                self._of.setdefault(key, set()).add(device)
+
+    def groups(self) -> dict[str, list[tuple[str, ...]]]:
+        """Device → the groups, sorted, that share a key with it. The keys are forgotten."""
+        shared: dict[str, list[tuple[str, ...]]] = {}
+        for devices in self._of.values():
+            group = tuple(sorted(devices)) if len(devices) > 1 else ()
+            for device in devices:
+                groups = shared.setdefault(device, [])
+                if group:
+                    groups.append(group)
+        self._of.clear()
+        return shared
+
+
+def credentials(device: str, groups: Sequence[tuple[str, ...]], now: float) -> Assessment:
+    """Whether another device has a key of this one. A key that thousands have is not read whole for each."""
+    listed = sorted({other for group in groups for other in group[: LISTED + 1]} - {device})[:LISTED]
+    count = len(groups[0]) - 1 if len(groups) == 1 else len(set().union(*groups) - {device})
+    return Assessment(SHARED_CREDENTIALS, device, "", not groups, now, {"Devices": listed, "Count": count})
+
+
+def twins(session: Session, devices: Collection[str], now: float) -> Iterator[Assessment]:
+    """What the twins of these devices tell."""
     rows = select(TwinRow.device_id, TwinRow.module_id, TwinRow.desired, TwinRow.reported)
-    for device, module, desired, reported in session.execute(rows.where(TwinRow.reported != "{}")):
+    chosen = rows.where(TwinRow.device_id.in_(devices), TwinRow.reported != "{}")
+    for device, module, desired, reported in session.execute(chosen):
         yield from _twin(device, module, msgspec.json.decode(desired), msgspec.json.decode(reported), now)
-
-
-def _credentials(session: Session, now: float) -> Iterator[Assessment]:
-    """Devices whose key another device has, too. The keys themselves stay where they are."""
-    owners: dict[str, set[str]] = {}
-    for device, *keys in session.execute(
-        select(IdentityRow.device_id, IdentityRow.primary_key, IdentityRow.secondary_key)
-    ):
-        for key in filter(None, keys):
-            owners.setdefault(key, set()).add(device)
-    shared: dict[str, set[str]] = {}
-    for devices in owners.values():
-        for device in devices:
-            shared.setdefault(device, set()).update(devices - {device})
-    for device, others in shared.items():
-        data = {"Devices": sorted(others)[:LISTED], "Count": len(others)}
-        yield Assessment(SHARED_CREDENTIALS, device, "", not others, now, data)
 
 
 def _twin(

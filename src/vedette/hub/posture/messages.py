@@ -7,7 +7,7 @@ large they were is told by the details of their events, as they are stored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import case, delete, func, select
 from sqlalchemy.orm import Session
@@ -65,18 +65,21 @@ def count(session: Session, events: Sequence[Observed]) -> None:
     upsert_sums(session, MessageSizesRow, rows, ("messages", "small"))
 
 
-def of_a_day(session: Session, now: float) -> Iterator[Assessment]:
-    """Assess the identities that are known for a day by what they sent since, and forget what is older."""
+def of_a_day(session: Session, devices: Collection[str], now: float) -> Iterator[Assessment]:
+    """Assess those identities of these devices that are known for a day by what they sent since."""
     since, row = int(now // 3600) - HOURS, MessageSizesRow
     sent, small = (
         func.sum(case((row.hour > since, column), else_=0)) for column in (row.messages, row.small)
     )
-    sums = select(row.device_id, row.module_id, sent, small).group_by(row.device_id, row.module_id)
-    for device, module, messages, below in session.execute(
-        sums.having(func.min(row.hour) <= since, sent > 0)
-    ):
+    sums = select(row.device_id, row.module_id, sent, small).where(row.device_id.in_(devices))
+    by_identity = sums.group_by(row.device_id, row.module_id).having(func.min(row.hour) <= since, sent > 0)
+    for device, module, messages, below in session.execute(by_identity):
         yield _assessment(device, module, int(messages), int(below), now)
-    session.execute(delete(row).where(row.hour < since - HOURS))
+
+
+def forget(session: Session, now: float) -> None:
+    """Remove what is older than anybody asks for."""
+    session.execute(delete(MessageSizesRow).where(MessageSizesRow.hour < int(now // 3600) - 2 * HOURS))
 
 
 def _assessment(device: str, module: str, sent: int, small: int, at: float) -> Assessment:
