@@ -47,6 +47,12 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every hub command that prints: `--state` and `--json`."""
+    add_state(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def print_json(value: Any) -> None:
     """A value as indented JSON, whatever types the database gave it."""
     json.dump(value, sys.stdout, indent=2, default=str, ensure_ascii=False)
@@ -59,6 +65,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, cut: i
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     for line in (list(columns), ["-" * width for width in widths], *cells):
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_rows(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], options: argparse.Namespace
+) -> None:
+    """The same fields of many things: as JSON if that was asked for, else as a table."""
+    print_json(rows) if options.json else print_table(columns, [list(row.values()) for row in rows])
+
+
+def print_removed(name: str, options: argparse.Namespace) -> None:
+    """What is gone; people who asked for it need not be told."""
+    if options.json:
+        print_json({"removed": name})
 
 
 def print_record(record: Mapping[str, Any]) -> None:

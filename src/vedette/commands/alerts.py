@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_record, print_table
-from vedette.commands.hub import state_of
+from vedette.commands import add_command, add_common, print_json, print_record, print_removed, print_table
+from vedette.commands.state import opened_database
 
 if TYPE_CHECKING:
     from vedette.hub.detect.alerts import Alert
-    from vedette.hub.detect.schema import Database
 
 OPEN = ("Active", "InProgress")
 
@@ -43,7 +40,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         action.add_argument("--why", default="", metavar="TEXT", help="the reason, kept with the alert")
         action.add_argument("--who", default="", metavar="NAME", help="who decides (default: the user)")
         action.set_defaults(run=_decide, status=status)
-        _common(action)
+        add_common(action)
     _declare_suppress(actions)
     suppressions = add_command(actions, "suppressions", "list what raises no alert")
     suppressions.set_defaults(run=_suppressions)
@@ -60,12 +57,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     score.set_defaults(run=_score)
     for action in (show, suppressions, unsuppress, score):
-        _common(action)
-
-
-def _common(action: argparse.ArgumentParser) -> None:
-    add_state(action)
-    action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _declare_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -81,7 +73,7 @@ def _declare_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.add_argument("--severity", default="", choices=("High", "Medium", "Low", "Informational"))
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="default: %(default)s")
     listing.set_defaults(run=_list)
-    _common(listing)
+    add_common(listing)
 
 
 def _declare_suppress(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -105,7 +97,7 @@ def _declare_suppress(actions: argparse._SubParsersAction[argparse.ArgumentParse
     suppress.add_argument("--why", default="", metavar="TEXT")
     suppress.add_argument("--who", default="", metavar="NAME")
     suppress.set_defaults(run=_suppress)
-    _common(suppress)
+    add_common(suppress)
 
 
 def _declare_recommendations(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -123,28 +115,7 @@ def _declare_recommendations(actions: argparse._SubParsersAction[argparse.Argume
     recommendations.add_argument("--device", default="", metavar="ID")
     recommendations.add_argument("--name", default="", metavar="NAME", help="as in IoT_CISBenchmarks_5.2.10")
     recommendations.set_defaults(run=_recommendations)
-    _common(recommendations)
-
-
-@contextmanager
-def _database(options: argparse.Namespace) -> Iterator[Database]:
-    """The registry database of the hub; what it refuses is for the person at the terminal."""
-    from vedette.hub.detect.alerts import AlertError
-    from vedette.hub.detect.rules import RuleError
-    from vedette.hub.detect.schema import Database
-    from vedette.hub.registry import RegistryError
-    from vedette.hub.settings import HubError
-
-    state = state_of(options)
-    try:
-        state.load()
-        database = Database(state.registry_url)
-        try:
-            yield database
-        finally:
-            database.close()
-    except (HubError, RegistryError, AlertError, RuleError) as error:
-        raise UsageError(str(error)) from None
+    add_common(recommendations)
 
 
 def _when(at: float) -> str:
@@ -156,7 +127,7 @@ def _when(at: float) -> str:
 def _list(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         found = Alerts(database).list(
             status=() if options.all else OPEN,
             device=options.device,
@@ -185,7 +156,7 @@ def _plain(value: Any) -> Any:
 def _show(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         alert = Alerts(database).get(options.id)
     print_json(_plain(alert)) if options.json else _print_alert(alert)
     return 0
@@ -224,7 +195,7 @@ def _print_alert(alert: Alert) -> None:
 def _decide(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts, Status
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         who = options.who or getpass.getuser()
         alert = Alerts(database).set_status(options.id, Status(options.status), who=who, why=options.why)
     if options.json:
@@ -238,7 +209,7 @@ def _suppress(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts, Suppression
     from vedette.hub.detect.rules import seconds
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         made = Alerts(database).suppress(
             Suppression(
                 device=options.device,
@@ -257,7 +228,7 @@ def _suppress(options: argparse.Namespace) -> int:
 def _suppressions(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         found = Alerts(database).suppressions()
     if options.json:
         print_json(_plain(found))
@@ -273,17 +244,16 @@ def _suppressions(options: argparse.Namespace) -> int:
 def _unsuppress(options: argparse.Namespace) -> int:
     from vedette.hub.detect.alerts import Alerts
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         Alerts(database).unsuppress(options.id)
-    if options.json:
-        print_json({"removed": options.id})
+    print_removed(options.id, options)
     return 0
 
 
 def _recommendations(options: argparse.Namespace) -> int:
     from vedette.hub.posture import ACTIVE, Recommendations
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         known = Recommendations(database)
         if options.fleet:
             fleet = known.fleet()
@@ -303,7 +273,7 @@ def _recommendations(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace) -> int:
     from vedette.hub.posture import Recommendations, fleet_score
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         scores = Recommendations(database).scores()
     if options.json:
         print_json({"fleet": fleet_score(scores), "devices": scores})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_table
-from vedette.commands.hub import opened
+from vedette.commands import UsageError, add_command, add_common, print_removed, print_rows
+from vedette.commands.state import opened
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,13 +34,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     remove.set_defaults(run=_remove)
 
     for action in (make, listing, remove):
-        add_state(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _add(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import RegistryError
-
     try:
         pem = options.certificate.read_bytes()
     except OSError as error:
@@ -48,7 +45,7 @@ def _add(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         try:
             registry.authorities.add(options.name, pem)
-        except (RegistryError, ValueError) as error:
+        except ValueError as error:
             raise UsageError(str(error)) from None
     return _list(options)
 
@@ -64,10 +61,7 @@ def _list(options: argparse.Namespace) -> int:
         }
         for authority in found
     ]
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(["name", "subject", "until"], [list(row.values()) for row in rows])
+    print_rows(("name", "subject", "until"), rows, options)
     return 0
 
 
@@ -79,6 +73,5 @@ def _remove(options: argparse.Namespace) -> int:
             registry.authorities.remove(options.name)
         except RegistryError as error:
             raise UsageError(f"{error}; see: vedette authority list") from None
-    if options.json:
-        print_json({"removed": options.name})
+    print_removed(options.name, options)
     return 0

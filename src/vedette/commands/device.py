@@ -6,8 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_record, print_table
-from vedette.commands.hub import opened
+from vedette.commands import (
+    UsageError,
+    add_command,
+    add_common,
+    print_json,
+    print_record,
+    print_removed,
+    print_rows,
+)
+from vedette.commands.state import opened
 from vedette.wire.iothub import ConnectionString, Identity, valid_id
 
 if TYPE_CHECKING:
@@ -64,8 +72,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     remove.set_defaults(run=_remove)
 
     for action in (make, listing, show, remove):
-        add_state(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _module(parser: argparse.ArgumentParser) -> None:
@@ -140,12 +147,7 @@ def _list(options: argparse.Namespace) -> int:
         }
         for record in records
     ]
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(
-            ["device", "module", "enabled", "connected", "last activity"], [list(r.values()) for r in rows]
-        )
+    print_rows(("device", "module", "enabled", "connected", "last activity"), rows, options)
     return 0
 
 
@@ -174,8 +176,7 @@ def _remove(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         _known(registry, Identity(options.id))
         registry.remove(Identity(options.id))
-    if options.json:
-        print_json({"removed": options.id})
+    print_removed(options.id, options)
     return 0
 
 

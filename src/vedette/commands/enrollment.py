@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_record, print_table
-from vedette.commands.hub import opened
+from vedette.commands import (
+    UsageError,
+    add_command,
+    add_common,
+    print_json,
+    print_record,
+    print_removed,
+    print_rows,
+)
+from vedette.commands.state import opened
 
 if TYPE_CHECKING:
     from vedette.hub.registry.enrollments import Enrollment
@@ -66,12 +74,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     for action in (make, show, remove):
         action.add_argument("--group", action="store_true", help="it is a group")
     for action in (make, listing, show, remove):
-        add_state(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _add(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import RegistryError
     from vedette.hub.registry.enrollments import Enrollment
 
     wanted = Enrollment(
@@ -87,7 +93,7 @@ def _add(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         try:
             made = registry.enrollments.add(wanted)
-        except (RegistryError, ValueError) as error:
+        except ValueError as error:
             raise UsageError(str(error)) from None
     _print(made, options)
     return 0
@@ -111,13 +117,7 @@ def _list(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         found = registry.enrollments.list()
     rows = [_shown(enrollment) for enrollment in found]
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(
-            ["name", "group", "device", "enabled", "tags", "desired", "proof"],
-            [list(row.values()) for row in rows],
-        )
+    print_rows(("name", "group", "device", "enabled", "tags", "desired", "proof"), rows, options)
     return 0
 
 
@@ -136,8 +136,7 @@ def _remove(options: argparse.Namespace) -> int:
     _known(options)
     with opened(options) as (_, registry):
         registry.enrollments.remove(options.name, grouped=options.group)
-    if options.json:
-        print_json({"removed": options.name})
+    print_removed(options.name, options)
     return 0
 
 

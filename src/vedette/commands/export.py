@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace, file: IO[bytes]) -> int:
     """Write what was asked for; how many rows."""
-    from vedette.commands.hub import state_of
+    from vedette.commands.state import state_of
     from vedette.hub.detect.schema import Database
     from vedette.hub.findings import findings
     from vedette.hub.lake import Lake, QueryError

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,9 +17,9 @@ from vedette.commands import (
     print_json,
     print_record,
 )
+from vedette.commands.state import opened, state_of
 
 if TYPE_CHECKING:
-    from vedette.hub.registry import Registry
     from vedette.hub.registry.hubs import Role
     from vedette.hub.settings import HubSettings, HubState
 
@@ -148,33 +145,6 @@ def pair(text: str) -> tuple[str, str]:
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{key!r} lacks =VALUE")
     return key, value
-
-
-def state_of(options: argparse.Namespace) -> HubState:
-    """The hub state directory that was asked for."""
-    from vedette.hub.settings import HubState, default_state
-
-    return HubState(options.state or default_state())
-
-
-@contextmanager
-def opened(options: argparse.Namespace) -> Iterator[tuple[HubSettings, Registry]]:
-    """A hub's settings and its registry, whether the hub runs or not. Changes are put down to the user."""
-    from vedette.hub.registry import Registry, RegistryError
-    from vedette.hub.registry.audit import acting_as
-    from vedette.hub.settings import HubError
-
-    state = state_of(options)
-    try:
-        settings = state.load()
-        registry = Registry(state.registry_url)
-    except (HubError, RegistryError) as error:
-        raise UsageError(str(error)) from None
-    try:
-        with acting_as(f"command:{os.getuid()}"):
-            yield settings, registry
-    finally:
-        registry.close()
 
 
 def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:

@@ -111,7 +111,7 @@ def _address(text: str) -> tuple[str, int]:
 def _run(options: argparse.Namespace) -> int:
     import uvloop
 
-    from vedette.commands.hub import opened
+    from vedette.commands.state import opened
     from vedette.hub.registry import RegistryError
     from vedette.hub.simulate.accounts import accounts
 
@@ -133,7 +133,7 @@ async def _live(
     import random
     import ssl
 
-    from vedette.commands.hub import state_of
+    from vedette.commands.state import state_of
     from vedette.hub.simulate.fleet import Fleet
     from vedette.hub.simulate.mix import Mix
 

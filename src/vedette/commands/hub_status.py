@@ -37,7 +37,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from vedette.commands.hub import state_of
+    from vedette.commands.state import state_of
     from vedette.hub.settings import HubError
     from vedette.hub.status import look
 

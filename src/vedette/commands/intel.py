@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_record, print_table
-from vedette.commands.hub import state_of
+from vedette.commands import (
+    UsageError,
+    add_command,
+    add_common,
+    print_json,
+    print_record,
+    print_removed,
+    print_table,
+)
+from vedette.commands.state import opened_database, state_of
 
 if TYPE_CHECKING:
     from vedette.hub.detect.schema import Database
@@ -63,12 +69,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     check.add_argument("value", metavar="VALUE", help="an address, a name, a URL or a file's hash")
     check.set_defaults(run=_check)
     for action in (listing, show, remove, check):
-        _common(action)
-
-
-def _common(action: argparse.ArgumentParser) -> None:
-    add_state(action)
-    action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _declare_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -103,27 +104,7 @@ def _declare_import(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         "--since", default="", metavar="SPAN", help="raise alerts for what devices did in the last 12h, 7d, …"
     )
     importing.set_defaults(run=_import)
-    _common(importing)
-
-
-@contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Database]:
-    """The registry database of the hub; what is refused is for the person at the terminal."""
-    from vedette.hub.detect.rules import RuleError
-    from vedette.hub.detect.schema import Database
-    from vedette.hub.intel.formats import FormatError
-    from vedette.hub.intel.store import IntelError
-    from vedette.hub.registry import RegistryError
-    from vedette.hub.registry.audit import acting_as
-    from vedette.hub.settings import HubError
-
-    state = state_of(options)
-    try:
-        state.load()
-        with closing(Database(state.registry_url)) as database, acting_as(f"command:{os.getuid()}"):
-            yield database
-    except (HubError, RegistryError, RuleError, FormatError, IntelError) as error:
-        raise UsageError(str(error)) from None
+    add_common(importing)
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -134,7 +115,7 @@ def _import(options: argparse.Namespace) -> int:
     for path in options.files:
         if not path.exists():
             raise UsageError(f"{path}: no such file or directory")
-    with opened(options) as database:
+    with opened_database(options) as database:
         span = seconds(options.since) if options.since else 0
         if options.osv:
             made = _import_advisories(options, database)
@@ -236,7 +217,7 @@ def _when(at: float | None) -> str:
 def _list(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with opened(options) as database:
+    with opened_database(options) as database:
         lists = Intel(database).lists()
     if options.json:
         print_json(_plain(lists))
@@ -255,7 +236,7 @@ def _show(options: argparse.Namespace) -> int:
 
     from vedette.hub.intel.store import Intel
 
-    with opened(options) as database:
+    with opened_database(options) as database:
         intel = Intel(database)
         known = intel.get(options.name)
         indicators = [
@@ -279,17 +260,16 @@ def _show(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with opened(options) as database:
+    with opened_database(options) as database:
         Intel(database).remove(options.name)
-    if options.json:
-        print_json({"removed": options.name})
+    print_removed(options.name, options)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     from vedette.hub.intel.store import Intel
 
-    with opened(options) as database:
+    with opened_database(options) as database:
         hits = Intel(database).check(options.value)
     if options.json:
         print_json(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_table
-from vedette.commands.hub import state_of
+from vedette.commands import UsageError, add_command, add_common, print_json, print_removed, print_table
+from vedette.commands.state import opened_database
 from vedette.wire.events import utc_text
 
 if TYPE_CHECKING:
@@ -55,13 +52,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     for action in (test, stop, start, remove):
         action.add_argument("name", help="the route's name")
     for action in (listing, test, stop, start, remove):
-        _common(action)
+        add_common(action)
     _declare_deliveries(actions)
-
-
-def _common(action: argparse.ArgumentParser) -> None:
-    add_state(action)
-    action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _declare_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -116,7 +108,7 @@ def _declare_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--allow-private", action="store_true", help="let a webhook lead to addresses that are not public"
     )
     make.set_defaults(run=_add)
-    _common(make)
+    add_common(make)
 
 
 def _declare_deliveries(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,29 +130,7 @@ def _declare_deliveries(actions: argparse._SubParsersAction[argparse.ArgumentPar
     which.add_argument("--route", default="", metavar="NAME", help="all of a route")
     again.set_defaults(run=_redeliver)
     for action in (listing, again):
-        _common(action)
-
-
-@contextmanager
-def _database(options: argparse.Namespace) -> Iterator[Database]:
-    """The registry database of the hub; what it refuses is for the person at the terminal."""
-    from vedette.hub.detect.schema import Database
-    from vedette.hub.notify.target import NotifyError
-    from vedette.hub.registry import RegistryError
-    from vedette.hub.registry.audit import acting_as
-    from vedette.hub.settings import HubError
-
-    state = state_of(options)
-    try:
-        state.load()
-        database = Database(state.registry_url)
-        try:
-            with acting_as(f"command:{os.getuid()}"):
-                yield database
-        finally:
-            database.close()
-    except (HubError, RegistryError, NotifyError) as error:
-        raise UsageError(str(error)) from None
+        add_common(action)
 
 
 def _routes(database: Database) -> Routes:
@@ -189,7 +159,7 @@ def _add(options: argparse.Namespace) -> int:
         window=WINDOW_S if options.window is None else options.window,
         allow_private=options.allow_private,
     )
-    with _database(options) as database:
+    with opened_database(options) as database:
         made = _routes(database).add(route)
     new = "" if route.secret else made.secret
     if options.json:
@@ -240,7 +210,7 @@ def _shown(route: Route) -> dict[str, Any]:
 
 
 def _list(options: argparse.Namespace) -> int:
-    with _database(options) as database:
+    with opened_database(options) as database:
         states = _routes(database).list()
     if options.json:
         print_json([_shown(one.route) | _how(one) for one in states])
@@ -281,7 +251,7 @@ def _test(options: argparse.Namespace) -> int:
     from vedette.hub.notify.notifier import deliver
     from vedette.hub.notify.ways import Undelivered
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         route = _routes(database).get(options.name)
     try:
         asyncio.run(deliver(route, probe.message(route)))
@@ -295,7 +265,7 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _switch(options: argparse.Namespace) -> int:
-    with _database(options) as database:
+    with opened_database(options) as database:
         route = _routes(database).set_enabled(options.name, options.enabled)
     print_json(_shown(route)) if options.json else print(
         f"{route.name} is {'en' if route.enabled else 'dis'}abled"
@@ -304,10 +274,9 @@ def _switch(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    with _database(options) as database:
+    with opened_database(options) as database:
         _routes(database).remove(options.name)
-    if options.json:
-        print_json({"removed": options.name})
+    print_removed(options.name, options)
     return 0
 
 
@@ -316,7 +285,7 @@ def _deliveries(options: argparse.Namespace) -> int:
 
     from vedette.hub.notify.deliveries import Deliveries
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         found = Deliveries(database).list(options.route, options.only, options.limit)
     if options.json:
         print_json(msgspec.to_builtins(found))
@@ -333,7 +302,7 @@ def _deliveries(options: argparse.Namespace) -> int:
 def _redeliver(options: argparse.Namespace) -> int:
     from vedette.hub.notify.deliveries import Deliveries
 
-    with _database(options) as database:
+    with opened_database(options) as database:
         number = Deliveries(database).again(options.id, options.route)
     if options.json:
         print_json({"again": number})

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from vedette.commands import UsageError, add_command, add_state, print_json, print_table
-from vedette.commands.hub import state_of
+from vedette.commands.state import state_of
 
 if TYPE_CHECKING:
     from vedette.hub.findings import Findings

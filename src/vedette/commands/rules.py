@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_table
-from vedette.commands.hub import state_of
+from vedette.commands import UsageError, add_command, add_common, print_json, print_table
+from vedette.commands.state import opened_database, state_of
 
 if TYPE_CHECKING:
     from vedette.hub.detect.rules import Rule, RuleSet
@@ -55,8 +54,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     trial.set_defaults(run=_try)
 
     for action in (listing, test, trial):
-        add_state(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
@@ -79,18 +77,12 @@ def _of_hub(options: argparse.Namespace) -> RuleSet:
     """What the hub runs, with what its registry holds of rules; the built-in ones where there is no hub."""
     from vedette.hub.detect.rulebook import Rulebook
     from vedette.hub.detect.rules import load
-    from vedette.hub.detect.schema import Database
-    from vedette.hub.registry import RegistryError
-    from vedette.hub.settings import HubError
 
     state = state_of(options)
     if not state.settings_file.exists():
         return load(state.rules)
-    try:
-        with closing(Database(state.registry_url)) as database:
-            return Rulebook(database, state.rules).rules()
-    except (HubError, RegistryError) as error:
-        raise UsageError(str(error)) from None
+    with opened_database(options) as database:
+        return Rulebook(database, state.rules).rules()
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -156,23 +148,14 @@ def _test(options: argparse.Namespace) -> int:
 def _try(options: argparse.Namespace) -> int:
     from vedette.hub.detect import examples, history
     from vedette.hub.detect.correlate import utc_text
-    from vedette.hub.detect.rules import RuleError, seconds
-    from vedette.hub.detect.schema import Database
+    from vedette.hub.detect.rules import seconds
     from vedette.hub.intel.watch import lookup_now
-    from vedette.hub.registry import RegistryError
-    from vedette.hub.settings import HubError
 
     rules, rule = _chosen(options)
-    state = state_of(options)
-    try:
-        state.load()
-        span = seconds(options.since)
-        with closing(Database(state.registry_url)) as database:
-            listed = lookup_now(database)
-    except (HubError, RegistryError, RuleError) as error:
-        raise UsageError(str(error)) from None
+    with opened_database(options) as database:
+        span, listed = seconds(options.since), lookup_now(database)
     only = examples.only(rules, rule)
-    events, found = history.replay(state.lake, only, time.time() - span, lookup=listed)
+    events, found = history.replay(state_of(options).lake, only, time.time() - span, lookup=listed)
     if options.json:
         print_json({"events": events, "alerts": [_alert(alert) for alert in found]})
         return 0

@@ -74,14 +74,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _vulnerabilities(packages: Sequence[Package], options: argparse.Namespace) -> None:
     try:
-        from vedette.commands.intel import opened
+        from vedette.commands.state import opened_database
         from vedette.hub.intel.matching import Advisories
     except ModuleNotFoundError as error:
         raise UsageError(f"--vulnerabilities needs the hub ({error.name} is missing)") from None
     import msgspec
 
     advisories = Advisories()
-    with opened(options) as database, database.read.begin() as session:
+    with opened_database(options) as database, database.read.begin() as session:
         advisories.refresh(session)
         if not advisories.state:
             raise UsageError("the hub has no advisories; import some: vedette intel import --osv FILE")

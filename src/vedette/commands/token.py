@@ -6,8 +6,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_table
-from vedette.commands.hub import opened
+from vedette.commands import UsageError, add_command, add_common, print_json, print_removed, print_rows
+from vedette.commands.state import opened
 from vedette.wire.events import utc_text
 
 if TYPE_CHECKING:
@@ -45,12 +45,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     remove.set_defaults(run=_remove)
 
     for action in (make, listing, remove):
-        add_state(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_common(action)
 
 
 def _add(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import RegistryError
     from vedette.hub.registry.tokens import Role
 
     if options.days is not None and options.days < 1:
@@ -59,7 +57,7 @@ def _add(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         try:
             grant, text = registry.tokens.add(options.name, Role[options.role.upper()], expires=expires)
-        except (RegistryError, ValueError) as error:
+        except ValueError as error:
             raise UsageError(str(error)) from None
     print_json({**_shown(grant), "token": text}) if options.json else print(text)
     return 0
@@ -68,10 +66,7 @@ def _add(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     with opened(options) as (_, registry):
         rows = [_shown(grant) for grant in registry.tokens.list()]
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(["name", "role", "created", "expires"], [list(row.values()) for row in rows])
+    print_rows(("name", "role", "created", "expires"), rows, options)
     return 0
 
 
@@ -83,8 +78,7 @@ def _remove(options: argparse.Namespace) -> int:
             registry.tokens.remove(options.name)
         except UnknownIdentity as error:
             raise UsageError(f"{error}; see: vedette token list") from None
-    if options.json:
-        print_json({"removed": options.name})
+    print_removed(options.name, options)
     return 0
 
 

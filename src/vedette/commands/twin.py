@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from vedette.commands import UsageError, add_command, add_state, print_json, print_table
+from vedette.commands import UsageError, add_command, add_common, print_json, print_table
 from vedette.commands.device import DEFAULT_MODULE
-from vedette.commands.hub import opened
+from vedette.commands.state import opened
 from vedette.wire.classic import classic_from
 from vedette.wire.iothub import CLASSIC_MODULE, Identity
 from vedette.wire.twin import InvalidSettings, settings_from
@@ -48,18 +48,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _common(action: argparse.ArgumentParser) -> None:
     action.add_argument("id", metavar="DEVICE")
     action.add_argument("--module", default=DEFAULT_MODULE, metavar="NAME", help="(default: %(default)s)")
-    add_state(action)
-    action.add_argument("--json", action="store_true", help="print JSON")
+    add_common(action)
 
 
 def _get(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import UnknownIdentity
-
     with opened(options) as (_, registry):
-        try:
-            twin = registry.twin(Identity(options.id, options.module))
-        except UnknownIdentity as error:
-            raise UsageError(str(error)) from None
+        twin = registry.twin(Identity(options.id, options.module))
     if options.json:
         print_json(
             {
@@ -85,7 +79,7 @@ def _shown(document: dict[str, Any], key: str) -> str:
 
 
 def _set(options: argparse.Namespace) -> int:
-    from vedette.hub.registry import TwinError, UnknownIdentity, merge
+    from vedette.hub.registry import merge
 
     identity = Identity(options.id, options.module)
     patch = _patch(options)
@@ -100,8 +94,6 @@ def _set(options: argparse.Namespace) -> int:
             raise UsageError(
                 f"the agent would refuse this (--force sets it all the same):\n{lines}"
             ) from None
-        except (TwinError, UnknownIdentity) as error:
-            raise UsageError(str(error)) from None
     if options.json:
         print_json(twin.desired | {"$version": twin.desired_version})
     else:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from vedette.hub.detect.rules import Rule
 from vedette.hub.detect.schema import AlertChangeRow, AlertEventRow, AlertRow, Database, SuppressionRow
+from vedette.hub.errors import DomainError
 from vedette.hub.registry.profiles import ProfileRow
 from vedette.hub.registry.upserts import insert_new
 
@@ -46,7 +47,7 @@ class Status(StrEnum):
     RESOLVED = "Resolved"
 
 
-class AlertError(ValueError):
+class AlertError(DomainError, ValueError):
     """What was asked of an alert is not possible; the text says why."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from vedette.hub.detect.taxonomy import Category, Unsupported, resolve
+from vedette.hub.errors import DomainError
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule
@@ -167,7 +168,7 @@ class RuleSet(msgspec.Struct, frozen=True):
         )
 
 
-class RuleError(ValueError):
+class RuleError(DomainError, ValueError):
     """A rule is wrong; the text names the field and the reason."""
 
 

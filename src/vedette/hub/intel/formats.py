@@ -13,6 +13,7 @@ from typing import IO, Literal, NamedTuple
 
 import msgspec
 
+from vedette.hub.errors import DomainError
 from vedette.hub.intel import misp, stix
 from vedette.hub.intel.indicators import Indicator, Kind, Refused, indicator
 
@@ -34,7 +35,7 @@ _MISP_START = re.compile(r'\s*[\[{]\s*"(?:Event|response)"|"Attribute"|\[\s*\{\s
 Entries = Iterator[Indicator | Refused]
 
 
-class FormatError(ValueError):
+class FormatError(DomainError, ValueError):
     """A file cannot be read; the text says what is wrong."""
 
 

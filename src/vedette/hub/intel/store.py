@@ -16,6 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vedette.hub.detect.schema import Database
+from vedette.hub.errors import DomainError
 from vedette.hub.intel.indicators import Indicator, Refused, indicator
 from vedette.hub.intel.lookup import covering
 from vedette.hub.intel.schema import IntelListRow, IntelPartRow
@@ -62,7 +63,7 @@ class Hit(msgspec.Struct, frozen=True):
     indicator: Indicator
 
 
-class IntelError(ValueError):
+class IntelError(DomainError, ValueError):
     """A list cannot be imported, or there is none of that name; the text says why."""
 
 

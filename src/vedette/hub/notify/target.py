@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
 
+from vedette.hub.errors import DomainError
 from vedette.hub.registry.records import Veiled
 
 Way = Literal["webhook", "syslog", "mail", "mqtt"]
@@ -17,7 +18,7 @@ MAX_URL = 2_048
 MAX_RECIPIENTS = 50
 
 
-class NotifyError(ValueError):
+class NotifyError(DomainError, ValueError):
     """What was asked of notifications is not possible; the text names field and reason, and no secret."""
 
 

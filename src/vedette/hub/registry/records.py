@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from vedette.hub.errors import DomainError
 from vedette.wire.iothub import Identity
 
 CHANGES_PAGE = 256
 """Entries of the change log that are read at a time; each holds up to 32 KB."""
 
 
-class RegistryError(Exception):
+class RegistryError(DomainError):
     """The registry refuses, or cannot be used as it is; the text says why and what helps."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from vedette.hub.errors import DomainError
 from vedette.wire.iothub import Identity
 
 MAX_SECTION_BYTES = 32_768
@@ -27,7 +28,7 @@ _FIELD_SHOWN = 256
 """Characters of a field's path that an error repeats."""
 
 
-class TwinError(ValueError):
+class TwinError(DomainError, ValueError):
     """A twin document that is refused: `field` is the path to what is wrong, `reason` says why."""
 
     def __init__(self, field: str, reason: str) -> None:
