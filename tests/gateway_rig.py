@@ -6,7 +6,7 @@ import shutil
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from support import PATIENCE_S
 from vedette.hub.gateway import Gateway
 from vedette.hub.gateway.secure import device_context
 from vedette.hub.intake import Inbound
+from vedette.hub.introduction import Network, networks
 from vedette.hub.limits import Limits
 from vedette.hub.registry import Device, Registry
 from vedette.hub.tls import Pki, ensure_pki
@@ -106,6 +107,7 @@ class Rig:
         self.url = url or f"sqlite:///{path / 'registry.db'}"
         self.registry = Registry(self.url, path / "registry.key")
         self.sink = Sink()
+        self.proxies: Sequence[Network] = ()
         self._name = name
         self.gateway = self._gateway()
         self._clients: list[Client] = []
@@ -172,7 +174,8 @@ class Rig:
         return Gateway(self.registry, self.sink, host_names=[HOST], limits=self.limits, name=self._name)
 
     async def start(self) -> None:
-        await self.gateway.start("127.0.0.1", 0, device_context(pki().certificate, pki().key))
+        context = device_context(pki().certificate, pki().key)
+        await self.gateway.start("127.0.0.1", 0, context, self.proxies)
 
     async def close(self) -> None:
         self.sink.open.set()
@@ -184,9 +187,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(path: Path, limits: Limits = ROOMY) -> AsyncIterator[Rig]:
-    """A gateway with the device `pump` and its module `vedette`, state under `path`."""
+async def running(path: Path, limits: Limits = ROOMY, *proxies: str) -> AsyncIterator[Rig]:
+    """A gateway with the device `pump` and its module `vedette`, state under `path`; balancers in front."""
     rig = Rig(path, limits)
+    rig.proxies = networks(proxies)
     for identity in (DEVICE, MODULE):
         rig.registry.add(identity)
     await rig.start()

@@ -33,7 +33,13 @@ class ServiceRig:
         application.include_router(provisioning.router(rig.registry, HOST, rig.limits))
         application.add_api_websocket_route(websocket.PATH, rig.gateway.serve_websocket)
         self.https = Https(
-            application, "127.0.0.1", 0, certificate=pki().certificate, key=pki().key, limits=rig.limits.http
+            application,
+            "127.0.0.1",
+            0,
+            certificate=pki().certificate,
+            key=pki().key,
+            limits=rig.limits.http,
+            proxies=rig.proxies,
         )
         self.client: httpx.AsyncClient
 
@@ -67,9 +73,9 @@ class ServiceRig:
 
 
 @asynccontextmanager
-async def serving(path: Path, limits: Limits = ROOMY) -> AsyncIterator[ServiceRig]:
+async def serving(path: Path, limits: Limits = ROOMY, *proxies: str) -> AsyncIterator[ServiceRig]:
     """A gateway with the device `pump` and its module `vedette`, and the HTTPS port beside it."""
-    async with running(path, limits) as rig:
+    async with running(path, limits, *proxies) as rig:
         made = ServiceRig(rig)
         await made.https.start()
         base = f"https://{HOST}:{made.https.port}"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
+from vedette.hub.gateway.listening import listen
 from vedette.hub.guard import Guard, GuardedHttp
+from vedette.hub.introduction import Network
 from vedette.hub.limits import HttpLimits
 
 CLOSE_S = 3
@@ -43,7 +45,9 @@ class Https(uvicorn.Server):
         certificate: str,
         key: str,
         limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
+        proxies: Sequence[Network] = (),
     ) -> None:
+        self._proxies = proxies
         self.guard = application.state.guard = Guard(limits)
         super().__init__(
             uvicorn.Config(
@@ -52,6 +56,7 @@ class Https(uvicorn.Server):
                 port=port,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
+                proxy_headers=False,  # anybody may write X-Forwarded-For; balancers have a way of their own
                 http=partial(GuardedHttp, self.guard),  # type: ignore[arg-type]  # makes one as its class would
                 limit_concurrency=MAX_CONNECTIONS,
                 ssl_version=ssl.PROTOCOL_TLS_SERVER,
@@ -84,7 +89,7 @@ class Https(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise RuntimeError("the application did not start; its error stands above")
-        server = await asyncio.get_running_loop().create_server(
+        server = await listen(
             partial(
                 GuardedHttp,
                 self.guard,
@@ -94,11 +99,14 @@ class Https(uvicorn.Server):
             ),
             self.config.host,
             self.config.port,
+            backlog=self.config.backlog,
+            proxies=self._proxies,
+            refused=self.guard.refused,
             ssl=self.config.ssl,
             ssl_handshake_timeout=self.guard.limits.handshake_seconds,
-            backlog=self.config.backlog,
         )
-        self.servers = [server]
+        await server.start_serving()
+        self.servers = [server]  # type: ignore[list-item]  # has what uvicorn uses of asyncio's
         self.started = True
         self._listening.set()
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from vedette.hub.introduction import networks
 from vedette.hub.limits import Limits
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `gs://bucket/prefix` or a path; empty for a directory in the state directory. lake_options: what the
     client of the object store is told besides its environment variables, such as `aws_region`; may hold
     secrets. retention_days: age at which rows are removed; retention: the same for single tables.
-    limits: what one client may ask of the hub. traces: URL of an OpenTelemetry collector, as in
-    `http://localhost:4318/v1/traces`; empty for none.
+    limits: what one client may ask of the hub. proxies: addresses and networks of load balancers; each of
+    their connections has to begin with the PROXY protocol, which tells the client's address. traces: URL of
+    an OpenTelemetry collector, as in `http://localhost:4318/v1/traces`; empty for none.
     """
 
     host_names: tuple[str, ...]
@@ -52,7 +54,12 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     retention_days: Days = 90
     retention: dict[Literal["raw_events", "dead_letters"], Days] = {}
     limits: Limits = Limits()
+    proxies: tuple[str, ...] = ()
     traces: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a proxy that is neither address nor network."""
+        networks(self.proxies)
 
 
 class HubState(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from vedette.hub.gateway.door import Door, Knock
 from vedette.hub.gateway.downlink import Answer, NotOnline
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
+from vedette.hub.gateway.listening import listen
 from vedette.hub.gateway.peers import Peers
 from vedette.hub.gateway.provisioning import Provisioning, applies, read_applicant
 from vedette.hub.gateway.room import Room
@@ -49,6 +50,7 @@ from vedette.hub.gateway.session import (
 )
 from vedette.hub.gateway.topics import ForbiddenTopic
 from vedette.hub.intake import Inbound
+from vedette.hub.introduction import Network
 from vedette.hub.limits import Limits
 from vedette.hub.meter import EVERYBODY, Meter, day_of
 from vedette.hub.operations import HUB, Operations
@@ -196,18 +198,21 @@ class Gateway:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    async def start(self, bind: str, port: int, context: SSL.Context) -> None:
-        """Listen with a `device_context`.
+    async def start(
+        self, bind: str, port: int, context: SSL.Context, proxies: Sequence[Network] = ()
+    ) -> None:
+        """Listen with a `device_context`. proxies: load balancers that say who their clients are.
 
         Raises OSError if the address is taken, HubFault if the registry fails.
         """
         bound_tls_buffers()  # of the HTTPS port, whose TLS is asyncio's
-        self._server = await asyncio.get_running_loop().create_server(
+        self._server = await listen(
             lambda: SecureTransport(context, self._knock, partial(Link, self._open)),
             bind,
             port,
             backlog=BACKLOG,
-            start_serving=False,
+            proxies=proxies,
+            refused=self.counters.refused,
         )
         self._threads = ThreadPoolExecutor(REGISTRY_THREADS, "registry")
         await self._peers.start()
