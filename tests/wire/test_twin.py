@@ -13,6 +13,7 @@ from vedette.wire.twin import (
     LATEST_INVALID_FIELDS,
     LATEST_STATE,
     MAX_INTERVAL,
+    MICRO_AGENT,
     MIN_INTERVAL,
     InvalidSettings,
     Priority,
@@ -30,24 +31,45 @@ def refused(document: dict[str, object]) -> dict[str, str]:
     return caught.value.fields
 
 
+MEDIUM = ("Process", "NetworkActivity", "Login")
+LOW = (
+    "SystemInformation",
+    "Baseline",
+    "SBoM",
+    "Peripheral",
+    "FileSystem",
+    "Statistics",
+    "Heartbeat",
+    "LogCollector",
+)
+CACHED = ("Process", "NetworkActivity", "FileSystem", "Peripheral", "Statistics")
+BOARD = ("HardwareVendor", "HardwareModel", "HardwareSerialNumber", "FirmwareVendor", "FirmwareVersion")
+
+DOCUMENTED = {
+    "CollectorsCore_PriorityIntervals": "30,120,1440",
+    "IothubModule_MessageTimeout": 2880,
+    "Process_Mode": 1,
+    "Process_PollingInterval": 100_000,
+    "NetworkActivity_Devices": "auto",  # documented: eth0, which few devices still have
+    "NetworkActivity_PacketBufferSize": 2_097_152,
+    "Login_UsePAM": False,
+    "FileSystem_Paths": None,
+    "FileSystem_Recursive": True,
+    "Baseline_GroupsDisabled": "",
+    "Baseline_ChecksDisabled": "",
+    **{f"{name}_Disabled": False for name in MEDIUM + LOW},
+    **{f"{name}_MessageFrequency": "Medium" for name in MEDIUM},
+    **{f"{name}_MessageFrequency": "Low" for name in LOW},
+    **{f"{name}_CacheSize": 256 for name in CACHED},
+    **{f"SystemInformation_{fact}": "" for fact in BOARD},
+}
+
+
 def test_defaults_are_those_of_the_documented_agent():
     """A twin that says nothing gives what the micro agent's documentation promises."""
     settings = settings_from({})
     assert settings == Settings()
-    assert (
-        settings.document()
-        | {
-            "CollectorsCore_PriorityIntervals": "30,120,1440",
-            "IothubModule_MessageTimeout": 2880,
-            "Process_Disabled": False,
-            "Process_MessageFrequency": "Medium",
-            "Process_CacheSize": 256,
-            "Process_Mode": 1,
-            "Process_PollingInterval": 100_000,
-            "Statistics_MessageFrequency": "Low",
-        }
-        == settings.document()
-    )
+    assert {key: settings.document()[key] for key in MICRO_AGENT} == DOCUMENTED
     assert settings.intervals == {Priority.HIGH: 1800, Priority.MEDIUM: 7200, Priority.LOW: 86_400}
 
 
@@ -184,3 +206,22 @@ def test_a_report_fits_into_a_twin():
     """The service takes 32 KB of reported properties, keys without dots, dollars and spaces."""
     assert len(msgspec.json.encode(reported_document(Settings(), {}))) < 32_768 / 2
     assert not [key for key in KEYS if set(key) & set(". $")]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {f"k{number}": number for number in range(3_000)},
+        {"Process_MessageFrequency": "\N{COLLISION SYMBOL}" * 4_000},
+        {f"{number:02}" + "\N{COLLISION SYMBOL}" * 250: number for number in range(30)},
+    ],
+    ids=["many", "a long value", "long keys"],
+)
+def test_a_refusal_fits_into_a_twin(document):
+    """However wrong the document was; how much is not told is told."""
+    wrong = refused(document)
+    reported = reported_document(Settings(), wrong)
+    assert len(json.dumps(reported, ensure_ascii=False).encode()) < 32_768
+    told = reported["latest_invalid_fields"]
+    assert max(map(len, told)) < 4_096
+    assert told[-1] == f"and {len(wrong) - 25} more" or len(told) == len(wrong)

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 
 from vedette.wire.declare import doc
-from vedette.wire.twin import InvalidSettings, Settings, bounded
+from vedette.wire.twin import InvalidSettings, Settings, bounded, short
 
 OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 """Key of the desired and reported properties under which its settings stand."""
@@ -252,5 +252,5 @@ def _invalid(key: str, entry: object) -> str | None:
         if key in _DURATIONS:
             seconds_of(value)
     except ValueError as error:
-        return str(error).removesuffix(" - at `$`")
+        return short(error)
     return None

@@ -4,8 +4,8 @@
 docs/reference/settings.md and the JSON schema are generated from it. A document is judged as a whole:
 one wrong key and nothing of it applies.
 
-Source of names, types and defaults: the documentation of the retired micro agent (see
-docs/reference/settings.md); keys that it did not have are marked "Vedette" there.
+Source of names, types and defaults: the documentation of the retired micro agent. `MICRO_AGENT` are the keys
+that it had; the others are ours.
 """
 
 from __future__ import annotations
@@ -429,6 +429,30 @@ _FIELDS = {info.encode_name: info for info in msgspec.structs.fields(Settings)}
 KEYS = tuple(_FIELDS)
 """Every twin key, in the order of the table."""
 
+_EVENT_BASED = ("Process", "NetworkActivity", "FileSystem", "Peripheral", "Statistics")
+_TRIGGERED = ("Login", "SystemInformation", "Baseline", "SBoM", "Heartbeat", "LogCollector")
+_BOARD = ("HardwareVendor", "HardwareModel", "HardwareSerialNumber", "FirmwareVendor", "FirmwareVersion")
+
+MICRO_AGENT = frozenset(
+    (
+        "CollectorsCore_PriorityIntervals",
+        "IothubModule_MessageTimeout",
+        *(f"{name}_{key}" for name in _EVENT_BASED + _TRIGGERED for key in ("Disabled", "MessageFrequency")),
+        *(f"{name}_CacheSize" for name in _EVENT_BASED),
+        *("Process_Mode", "Process_PollingInterval", "Login_UsePAM"),
+        *("NetworkActivity_Devices", "NetworkActivity_PacketBufferSize"),
+        *("FileSystem_Paths", "FileSystem_Recursive"),
+        *("Baseline_GroupsDisabled", "Baseline_ChecksDisabled"),
+        *(f"SystemInformation_{fact}" for fact in _BOARD),
+    )
+)
+"""Keys of the documented micro agent, under which its owners' twins go on to work."""
+
+MAX_REASON = 160
+MAX_INVALID = 25
+"""Characters told of a mistake, and mistakes told of a document: there may be thousands, each with its wrong
+value, and a report of more than 32 KB would be refused whole, so that the owner would learn of none."""
+
 _CHECKS: dict[str, Callable[[str], object]] = {
     "CollectorsCore_PriorityIntervals": _intervals,
     "Baseline_GroupsDisabled": disabled_groups,
@@ -449,8 +473,13 @@ def _invalid(key: str, value: object) -> str | None:
         if key in _CHECKS:
             _CHECKS[key](str(value))
     except ValueError as error:
-        return str(error).removesuffix(" - at `$`")
+        return short(error)
     return None
+
+
+def short(error: ValueError) -> str:
+    """Why a value is wrong, without more of the value than can be told."""
+    return str(error).removesuffix(" - at `$`")[:MAX_REASON]
 
 
 def settings_from(document: Mapping[str, Any], *, onto: Settings | None = None) -> Settings:
@@ -470,7 +499,10 @@ def settings_from(document: Mapping[str, Any], *, onto: Settings | None = None) 
 
 def reported_document(settings: Settings, invalid: Mapping[str, str]) -> dict[str, Any]:
     """What the agent reports: the configuration in force and the verdict on the latest change."""
+    told = [f"{key[:MAX_REASON]}: {why}" for key, why in sorted(invalid.items())[:MAX_INVALID]]
+    if len(invalid) > MAX_INVALID:
+        told.append(f"and {len(invalid) - MAX_INVALID} more")
     return settings.document() | {
         LATEST_STATE: "failed" if invalid else "success",
-        LATEST_INVALID_FIELDS: [f"{key}: {why}" for key, why in sorted(invalid.items())],
+        LATEST_INVALID_FIELDS: told,
     }
