@@ -10,7 +10,7 @@ import pytest
 from gateway_rig import DEVICE, MODULE, PATIENCE_S, Client, Rig, running
 from vedette.hub.gateway.downlink import MAX_CALLS, CallFailed, NotOnline, TooManyCalls
 from vedette.hub.registry import UnknownIdentity
-from vedette.hub.registry.messages import MAX_DELIVERIES, MAX_WAITING, QueueFull
+from vedette.hub.registry.messages import EXPIRED, GIVEN_UP, MAX_DELIVERIES, MAX_WAITING, QueueFull
 from vedette.wire.iothub import METHOD_REQUEST, METHOD_RESPONSE, decode_properties
 from vedette.wire.packets import Puback, Publish, Suback, Subscribe
 
@@ -165,13 +165,16 @@ async def test_what_is_not_acknowledged_comes_again(rig: Rig):
     """On the next connection, whose subscription is kept; in the end it is given up."""
     rig.registry.messages.put("pump", {}, b"again")
     client = await receiving(rig)
-    assert (await message(client)).payload == b"again"
+    first = await message(client)
+    assert (first.payload, first.dup) == (b"again", False)
     client.writer.close()
     client = await rig.connected(DEVICE, present=True)
-    assert (await message(client)).payload == b"again"
+    second = await message(client)
+    assert (second.payload, second.dup) == (b"again", True)
     for _ in range(MAX_DELIVERIES):
         taken = rig.registry.messages.take("pump")
     assert not taken
+    assert rig.registry.messages.lost == {GIVEN_UP: 1}
 
 
 async def test_messages_that_wait_are_bounded(rig: Rig):
@@ -188,3 +191,4 @@ async def test_messages_that_wait_are_bounded(rig: Rig):
     assert messages.purge("pump") == MAX_WAITING
     messages.put("pump", {}, b"", ttl=1e-6)
     assert not messages.take("pump")
+    assert messages.lost == {EXPIRED: 1}

@@ -102,6 +102,8 @@ def _of_gateway(gateway: Gateway) -> Iterator[Metric]:
     yield _by_reason("connections_refused_total", "Connections that were not let in.", counters.refused)
     yield _by_reason("connections_ended_total", "Connections that were, by what ended them.", counters.ended)
     yield _by_reason("throttled_total", "Messages and requests beyond a limit.", counters.throttled)
+    lost = gateway.registry.messages.lost
+    yield _by_reason("device_messages_lost_total", "Messages to devices that were dropped.", lost)
     usage = gateway.meter.usage(time.time())
     yield _gauge("daily_units", "Message units of all gateways since midnight UTC.", usage.units)
     yield _gauge("daily_units_allowed", "The daily quota of message units; 0: none.", usage.allowed)

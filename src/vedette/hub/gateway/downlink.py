@@ -106,7 +106,7 @@ class _Hub(Protocol):
 class Mailbox:
     """The messages to a device on one connection: sent at QoS 1, gone when the client acknowledges them.
 
-    What is not acknowledged is sent again on the next connection.
+    What is not acknowledged is sent again on the next connection, as a duplicate [MQTT-3.3.1-1].
     """
 
     def __init__(self, hub: _Hub, link: Link, identity: Identity) -> None:
@@ -133,7 +133,7 @@ class Mailbox:
                 packet_id = next(self._packet_ids) % 0xFFFF + 1
                 self._under_way[packet_id] = self._last = message.seq
                 topic = devicebound_topic(self._identity, message.properties)
-                self._link.send(Publish(topic, message.body, 1, packet_id))
+                self._link.send(Publish(topic, message.body, 1, packet_id, message.again))
                 self._hub.operations.note(self._identity, self._sent)
 
     async def acknowledged(self, packet_id: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ForeignKeyConstraint, Index, delete, func, or_, select, update
+from sqlalchemy import ForeignKeyConstraint, Index, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
 from vedette.hub.registry.records import RegistryError
@@ -26,6 +28,10 @@ MAX_DELIVERIES = 10
 DEFAULT_TTL_S = 3_600.0
 MAX_TTL_S = 172_800.0
 """Lifetime of a message: the real service's default and limit."""
+
+
+EXPIRED = "expired"
+GIVEN_UP = "sent too often without an acknowledgement"
 
 
 class QueueFull(RegistryError):
@@ -54,15 +60,19 @@ class MessageRow(Base):
 
 
 class CloudMessage(msgspec.Struct, frozen=True):
-    """A message to a device. seq: its number. properties: with the system's own, such as `$.mid`."""
+    """A message to a device. seq: its number. properties: with the system's own, such as `$.mid`.
+
+    again: it was sent before and not acknowledged.
+    """
 
     seq: int
     properties: dict[str, str]
     body: bytes
+    again: bool
 
 
 class Messages:
-    """Messages that wait for devices; times are Unix seconds."""
+    """Messages that wait for devices; times are Unix seconds. lost: those that this process dropped."""
 
     def __init__(
         self, read: sessionmaker[Session], write: sessionmaker[Session], shared: sessionmaker[Session]
@@ -70,6 +80,8 @@ class Messages:
         self._read = read
         self._write = write  # numbers are given by one writer after the other: `news` misses none
         self._shared = shared
+        self.lost: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     def put(
         self, device_id: str, properties: dict[str, str], body: bytes, ttl: float = DEFAULT_TTL_S
@@ -82,20 +94,26 @@ class Messages:
         now = time.time()
         with self._write.begin() as session:
             identity_row(session, Identity(device_id))
-            _drop_dead(session, device_id, now)
+            lost = _drop_dead(session, device_id, now)
             if waiting(session, device_id) >= MAX_WAITING:
                 raise QueueFull(f"{device_id}: {MAX_WAITING} messages wait already")
             text = msgspec.json.encode(properties).decode()
             session.add(MessageRow(device_id=device_id, properties=text, body=body, expires=now + ttl))
+        self._count(lost)
 
     def take(self, device_id: str, after: int = 0) -> Sequence[CloudMessage]:
         """What waits for a device behind a number, oldest first; each counts as sent once more."""
         with self._shared.begin() as session:
-            _drop_dead(session, device_id, time.time())
+            lost = _drop_dead(session, device_id, time.time())
             mine = (MessageRow.device_id == device_id, MessageRow.seq > after)
             rows = session.scalars(select(MessageRow).where(*mine).order_by(MessageRow.seq)).all()
+            taken = [
+                CloudMessage(row.seq, msgspec.json.decode(row.properties), row.body, row.deliveries > 0)
+                for row in rows
+            ]
             session.execute(update(MessageRow).where(*mine).values(deliveries=MessageRow.deliveries + 1))
-            return [CloudMessage(row.seq, msgspec.json.decode(row.properties), row.body) for row in rows]
+        self._count(lost)
+        return taken
 
     def settle(self, seq: int) -> None:
         """The device has a message."""
@@ -123,6 +141,10 @@ class Messages:
             ).all()
         return max((seq for seq, _ in rows), default=after), frozenset(device for _, device in rows)
 
+    def _count(self, lost: Counter[str]) -> None:
+        with self._counting:
+            self.lost += lost
+
 
 def waiting(session: Session, device_id: str) -> int:
     """How many messages wait for a device."""
@@ -130,6 +152,13 @@ def waiting(session: Session, device_id: str) -> int:
     return session.scalar(count) or 0
 
 
-def _drop_dead(session: Session, device_id: str, now: float) -> None:
-    dead = or_(MessageRow.expires <= now, MessageRow.deliveries >= MAX_DELIVERIES)
-    session.execute(delete(MessageRow).where(MessageRow.device_id == device_id, dead))
+def _drop_dead(session: Session, device_id: str, now: float) -> Counter[str]:
+    """How many messages of a device went, by reason."""
+    lost = Counter[str]()
+    for reason, dead in (
+        (EXPIRED, MessageRow.expires <= now),
+        (GIVEN_UP, MessageRow.deliveries >= MAX_DELIVERIES),
+    ):
+        gone = delete(MessageRow).where(MessageRow.device_id == device_id, dead).returning(MessageRow.seq)
+        lost[reason] = len(session.scalars(gone).all())
+    return lost
