@@ -1,9 +1,10 @@
 """A module client made of the official SDK, driven by JSON lines. Runs in the SDK's own environment.
 
 Arguments: connection string, path of the authority's certificate, port, and `websockets` for MQTT over
-WebSocket. A connection string without a module makes a device client; one with `x509=true` a device client
-by the certificate and key in the file that the fourth argument names. Input: one `{"do": …, "with": […]}` a
-line. Output: one `{"event": …, …}` a line, the outcome of a command or something that came by itself.
+WebSocket or `ttl=N` for tokens that live N seconds. A connection string without a module makes a device
+client; one with `x509=true` a device client by the certificate and key in the file that the fourth argument
+names. Input: one `{"do": …, "with": […]}` a line. Output: one `{"event": …, …}` a line, the outcome of a
+command or something that came by itself.
 """
 
 import json
@@ -17,6 +18,7 @@ from azure.iot.device.exceptions import ClientError, NoConnectionError
 
 connection_string, authority, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 websockets = sys.argv[4:] == ["websockets"]
+ttl = next((int(flag[4:]) for flag in sys.argv[4:] if flag.startswith("ttl=")), 3600)
 
 
 mouth = threading.Lock()
@@ -54,7 +56,7 @@ if "x509=true" in connection_string:
     )
 else:
     kind = IoTHubModuleClient if "ModuleId=" in connection_string else IoTHubDeviceClient
-    client = kind.create_from_connection_string(connection_string, **options)
+    client = kind.create_from_connection_string(connection_string, sastoken_ttl=ttl, **options)
 client.on_connection_state_change = lambda: say("connection", connected=client.connected)
 
 

@@ -83,6 +83,17 @@ async def test_a_wrong_report_is_an_error_of_the_call(rig: Rig, sdk: Sdk):
     assert rig.gateway.counters.connections == 1
 
 
+async def test_a_connection_goes_on_when_its_token_is_renewed(rig: Rig, sdk_python: Path):
+    """The SDK connects anew two minutes before the end; subscriptions that it does not repeat are kept."""
+    connection = ConnectionString(HOST, MODULE, rig.device().primary_key).format()
+    async with sdk_client(sdk_python, connection, rig.gateway.port, "ttl=123") as sdk:
+        assert "error" not in await sdk.do("listen")
+        for expected in (True, False, True):
+            assert (await sdk.event("connection"))["connected"] is expected
+        rig.registry.patch_desired(MODULE, {"rate": 5})
+        assert (await sdk.event("desired"))["patch"] == {"rate": 5, "$version": 2}
+
+
 async def test_a_disabled_module_is_told_so(rig: Rig, sdk: Sdk):
     """Bad credentials are a verdict: the SDK reports them and stops."""
     rig.registry.set_enabled(DEVICE, False)

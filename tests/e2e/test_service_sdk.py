@@ -125,6 +125,49 @@ async def test_a_device_registered_by_thumbprint_connects(
     assert (inbound.identity, inbound.body) == (Identity("valve"), b"hello")
 
 
+@pytest.mark.slow
+async def test_keys_are_rotated_while_one_of_them_serves(hub: ServiceRig, service: Service, sdk_python: Path):
+    """A device with the other key connects before, between and after; the replaced key opens nothing."""
+    made = await service.do("create_device_with_sas", "valve", *KEYS, "enabled")
+    new = "bmV3IGtleSBmb3IgdmFsdmU="
+
+    async def connect(key: str) -> dict[str, Any]:
+        connection = ConnectionString(HOST, Identity("valve"), key).format()
+        async with sdk_client(sdk_python, connection, hub.rig.gateway.port) as device:
+            return await device.do("connect")
+
+    assert "error" not in await connect(KEYS[0])
+    await service.do("update_device_with_sas", "valve", made["etag"], new, KEYS[1], "enabled")
+    assert "error" not in await connect(KEYS[1])
+    assert (await connect(KEYS[0]))["error"] == "CredentialError"
+    assert "error" not in await connect(new)
+
+
+@pytest.mark.slow
+async def test_thumbprints_are_rotated_like_keys(
+    hub: ServiceRig, service: Service, sdk_python: Path, tmp_path: Path
+):
+    """Both certificates of a device serve until the old one's thumbprint is taken away."""
+    prints = []
+    for name in ("old", "new"):
+        own = issue("valve")
+        (tmp_path / f"{name}.pem").write_bytes(own.pem + own.key_pem)
+        prints.append(thumbprints(own.certificate)[0])
+    made = await service.do("create_device_with_x509", "valve", *prints, "enabled")
+    connection = ConnectionString(HOST, Identity("valve"), x509=True).format()
+
+    async def connect(name: str) -> dict[str, Any]:
+        certificate = str(tmp_path / f"{name}.pem")
+        async with sdk_client(sdk_python, connection, hub.rig.gateway.port, certificate) as device:
+            return await device.do("connect")
+
+    assert "error" not in await connect("old")
+    assert "error" not in await connect("new")
+    await service.do("update_device_with_x509", "valve", made["etag"], prints[1], None, "enabled")
+    assert (await connect("old"))["error"] == "CredentialError"
+    assert "error" not in await connect("new")
+
+
 async def test_a_bulk_request_does_what_it_can(hub: ServiceRig, service: Service):
     """The operation that fails is named; the others are done."""
 
