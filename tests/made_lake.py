@@ -33,6 +33,10 @@ _DETAILS = """CASE i % 4
 END"""
 
 
+PART = 2_000_000
+"""Rows that are made at a time, 2 GB of memory."""
+
+
 def make(lake: Path, rows: int) -> Path:
     """Fill `raw_events` with so many rows of four types, the same ones each time; the lake."""
     values = {
@@ -57,10 +61,14 @@ def make(lake: Path, rows: int) -> Path:
     cells = ", ".join(f"{values.get(name, chr(39) * 2)} AS {name}" for name in RAW_EVENTS.columns)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        made = f"SELECT i, i // 4 AS j FROM range({rows}) AS made(i)"
-        select = f"SELECT {cells} FROM ({made}) ORDER BY DeviceId, TimeGenerated"
-        found = connection.sql(select.replace("$rows", str(rows))).to_arrow_table()
-    write_deltalake(
-        str(RAW_EVENTS.files(lake).uri), found.cast(arrow_schema(RAW_EVENTS)), partition_by=[PARTITION]
-    )
+        for begin in range(0, rows, PART):
+            made = f"SELECT i, i // 4 AS j FROM range({begin}, {min(begin + PART, rows)}) AS made(i)"
+            select = f"SELECT {cells} FROM ({made}) ORDER BY DeviceId, TimeGenerated"
+            found = connection.sql(select.replace("$rows", str(rows))).to_arrow_table()
+            write_deltalake(
+                str(RAW_EVENTS.files(lake).uri),
+                found.cast(arrow_schema(RAW_EVENTS)),
+                partition_by=[PARTITION],
+                mode="append",
+            )
     return lake

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from lake_support import intake, message
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -24,9 +23,8 @@ def exporter() -> Iterator[InMemorySpanExporter]:
     made = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(made))
-    trace.set_tracer_provider(provider)
-    yield made
-    provider.shutdown()
+    with traces.through(provider):
+        yield made
 
 
 async def test_a_message_is_traced_from_publish_to_commit(exporter: InMemorySpanExporter, tmp_path: Path):

@@ -146,7 +146,7 @@ async def _live(
     address = options.connect or ("127.0.0.1", settings.mqtt_port)
     rate = options.rate or options.devices / INTERVAL_S
     began = time.monotonic()
-    async with Fleet(made, address, settings.host_names[0], trust, mix, rate=rate) as fleet:
+    async with Fleet(made, [address], settings.host_names[0], trust, mix, rate=rate) as fleet:
         showing = asyncio.create_task(_progress(fleet))
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), None if options.seconds == inf else options.seconds)

@@ -21,7 +21,7 @@ from vedette.hub.lake.seen import UNREADABLE, Seen, key_of, recall
 from vedette.hub.lake.storage import Where
 from vedette.hub.lake.tables import DEAD_LETTERS, RAW_EVENTS, DeadLetter, RawEvent, open_table, utc
 from vedette.hub.tail import Tail
-from vedette.hub.traces import TRACER
+from vedette.hub.traces import span
 from vedette.wire.events import BY_HUB, utc_text
 from vedette.wire.iothub import Identity, encode_properties
 from vedette.wire.message import MessageError
@@ -258,14 +258,14 @@ class Intake:
 
     async def _store(self, inbound: Inbound, mid: str, key: bytes) -> None:
         try:
-            with TRACER.start_as_current_span("decode") as span:
+            with span("decode") as spent:
                 rows = rows_of(inbound, mid)
-                span.set_attributes({"message.id": mid, "message.events": len(rows.events)})
+                spent.set_attributes({"message.id": mid, "message.events": len(rows.events)})
             if rows.dead is not None:
                 await self._bury(rows.dead)
             if rows.events:
                 size = len(inbound.body) + ROW_BYTES * len(rows.events)
-                with TRACER.start_as_current_span("commit"):
+                with span("commit"):
                     stored = await self._events.put(rows.events, size)
                 if stored:
                     self.counters.events += len(rows.events)

@@ -17,6 +17,8 @@ from vedette.wire.message import metered_units
 EVERYBODY = ""
 """Stands for all devices together where a device id is asked for."""
 
+DAY_S = 86_400
+
 Spent = Counter[tuple[str, str]]
 """Units by day (ISO 8601, UTC) and device id."""
 
@@ -44,6 +46,7 @@ class Meter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._day = ""
+        self._ends = 0.0
         self._units: Counter[str] = Counter()
         self._fresh: Spent = Counter()
 
@@ -87,7 +90,9 @@ class Meter:
         return self._limits.daily_units_per_device > 0
 
     def _turn(self, now: float) -> None:
-        self._begin(day_of(now))
+        if now >= self._ends:  # else it is the day that it was: asked twice a message
+            self._begin(day_of(now))
+            self._ends = (now // DAY_S + 1) * DAY_S
 
     def _begin(self, day: str) -> None:
         """A clock that is set back begins no day."""

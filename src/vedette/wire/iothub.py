@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,9 @@ CLASSIC_MODULE = "azureiotsecurity"
 
 TOKEN_TTL_S = 3600
 """Lifetime of the SAS tokens that the agent makes, as the SDKs' default."""
+
+REMEMBERED_CHARS = 128
+"""Longest key or value of a property bag whose decoded form is remembered: 256 of them are 100 KB at most."""
 
 _ID = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@$']{1,128}")
 """Device and module ids: the service's alphabet and length."""
@@ -203,7 +207,19 @@ def encode_properties(properties: Iterable[tuple[str, str]]) -> str:
 def decode_properties(bag: str) -> dict[str, str]:
     """The property bag behind a topic. `+` is not a space; a key without `=` has an empty value."""
     pairs = (part.partition("=")[::2] for part in bag.strip("/").split("&") if part)
-    return {unquote(key): unquote(value) for key, value in pairs}
+    return {_plain(key): _plain(value) for key, value in pairs}
+
+
+def _plain(text: str) -> str:
+    """Percent-decoded; what comes with every message is remembered."""
+    if "%" not in text:
+        return text
+    return _remembered(text) if len(text) <= REMEMBERED_CHARS else unquote(text)
+
+
+@lru_cache(maxsize=256)
+def _remembered(text: str) -> str:
+    return unquote(text)
 
 
 TWIN_RESPONSE = "$iothub/twin/res/"

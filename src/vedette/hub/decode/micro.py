@@ -12,6 +12,9 @@ from vedette.wire import message
 from vedette.wire.events import pascal, type_of
 from vedette.wire.message import MessageError, WireEvent
 
+PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types of nearly all fields: they are as they should be."""
+
 
 def decode(body: bytes, source: str) -> Decoded:
     """Read a body. Raises MessageError if nothing of it can be understood."""
@@ -47,7 +50,8 @@ def _reading(index: int, event: WireEvent) -> Reading:
 def _pascal_keys(value: Any) -> Any:
     """A payload as plain values, with the field names that EventDetails uses."""
     if isinstance(value, msgspec.Struct):
-        return {key: _pascal_keys(getattr(value, field)) for field, key in _keys(type(value))}
+        found = [(key, getattr(value, field)) for field, key in _keys(type(value))]
+        return {key: part if type(part) in PLAIN else _pascal_keys(part) for key, part in found}
     if isinstance(value, tuple | list):
         return [_pascal_keys(item) for item in value]
     return value

@@ -27,6 +27,9 @@ SHUTDOWN_TIMEOUT_S = 5.0
 RECORD_BYTES = 16_384
 """Largest TLS record: all that one read can yield."""
 
+FLUSH_BYTES = 2 * RECORD_BYTES
+"""Taken from TLS at a time: a record with what TLS adds to it fits in."""
+
 MAX_CHAIN = 8
 """Certificates of a client that are kept: its own and those that lead to an authority."""
 
@@ -93,7 +96,8 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
             while not self._closing:
                 self._pass_on(self._tls.recv(RECORD_BYTES))
         except SSL.WantReadError:
-            self._flush()
+            if self._link is None:  # later only `write` has something to send
+                self._flush()
         except SSL.ZeroReturnError:
             self.close()
         except SSL.Error:
@@ -135,8 +139,11 @@ class SecureTransport(asyncio.Transport, asyncio.Protocol):
     def _flush(self) -> None:
         """Give TCP what TLS has made ready."""
         with suppress(SSL.WantReadError):  # it has nothing more
-            while True:
-                self._tcp.write(self._tls.bio_read(RECORD_BYTES * 4))
+            more = True
+            while more:
+                data = self._tls.bio_read(FLUSH_BYTES)
+                self._tcp.write(data)
+                more = len(data) == FLUSH_BYTES
 
     # towards the Link
 

@@ -66,7 +66,7 @@ from vedette.hub.registry import (
 from vedette.hub.registry.calls import Call
 from vedette.hub.registry.connections import Holding
 from vedette.hub.tls import bound_tls_buffers
-from vedette.hub.traces import TRACER
+from vedette.hub.traces import span
 from vedette.wire.events import HubOperation
 from vedette.wire.iothub import Identity
 from vedette.wire.mqtt import Violation
@@ -279,7 +279,7 @@ class Gateway:
             "message.bytes": len(inbound.body),
         }
         try:
-            with TRACER.start_as_current_span("PUBLISH", kind=SpanKind.SERVER, attributes=about):
+            with span("PUBLISH", SpanKind.SERVER, about):
                 await self._sink(inbound)
         except Exception as error:
             self._lake_fault.breaks(error)

@@ -153,6 +153,8 @@ class Session:
         self._room = Room(MAX_WAITING, MAX_WAITING_BYTES)
         self._due: deque[_Slot] = deque()
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._acknowledging = False
         now = time.monotonic()
         limits = hub.limits
         self._messages = Bucket(limits.messages_per_second, limits.message_burst, now)
@@ -274,16 +276,25 @@ class Session:
         try:
             await self._hub.deliver(inbound)
         except HubFault:
+            self._acknowledge()
             self.link.close(LAKE_FAULT)
         else:
-            self._complete(slot)
+            slot.done = True
+            if not self._acknowledging:  # one TLS record for all that one commit has made durable
+                self._acknowledging = True
+                self._loop.call_soon(self._acknowledge)
         finally:
             self._room.leave(size)
             self._hub.room.leave(size)
 
     def _complete(self, slot: _Slot) -> None:
-        """Mark one PUBLISH as done, and acknowledge all that are done up to the first that is not."""
+        """Mark one PUBLISH as done, and acknowledge it if its turn has come."""
         slot.done = True
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Acknowledge all that are done up to the first that is not."""
+        self._acknowledging = False
         acks = []
         while self._due and self._due[0].done:
             if packet_id := self._due.popleft().packet_id:

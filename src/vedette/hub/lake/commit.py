@@ -257,16 +257,25 @@ class Commits(msgspec.Struct):
 
 
 class _Batch:
-    """Rows that will be stored together, and the outcome that their owners wait for."""
+    """Rows that will be stored together, and their owners, who wait for the outcome.
+
+    taken: set when nothing more is put into it.
+    """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.bytes = 0
-        self.since = time.monotonic()
-        self.stored: asyncio.Future[frozenset[bytes]] = asyncio.get_running_loop().create_future()
+        self.since = 0.0
+        self.owners: list[asyncio.Future[frozenset[bytes]]] = []
+        self.taken = asyncio.Event()
 
     def fits(self, rows: int, size: int) -> bool:
         return not self.rows or (len(self.rows) + rows <= PENDING_ROWS and self.bytes + size <= PENDING_BYTES)
+
+
+def _waits(owner: asyncio.Future[frozenset[bytes]]) -> bool:
+    """False for one who has gone away with a connection."""
+    return not owner.done()
 
 
 class GroupCommit:
@@ -278,7 +287,7 @@ class GroupCommit:
         self._thread = thread
         self._linger = linger
         self._batch = _Batch()
-        self._changed = asyncio.Condition()
+        self._some = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name=f"commit {writer.name}")
 
@@ -287,39 +296,40 @@ class GroupCommit:
 
         Waits for room first. Raises CommitFailed.
         """
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._closing or self._batch.fits(len(rows), size))
-            if self._closing:
-                raise CommitFailed("the hub is stopping")
-            batch = self._batch
-            if not batch.rows:
-                batch.since = time.monotonic()
-            batch.rows += rows
-            batch.bytes += size
-            self.state.waiting += len(rows)
-            self._changed.notify_all()
-        stored = await asyncio.shield(batch.stored)
+        while not (self._closing or self._batch.fits(len(rows), size)):
+            await self._batch.taken.wait()
+        if self._closing:
+            raise CommitFailed("the hub is stopping")
+        batch = self._batch
+        if not batch.rows:
+            batch.since = time.monotonic()
+            self._some.set()
+        batch.rows += rows
+        batch.bytes += size
+        self.state.waiting += len(rows)
+        outcome: asyncio.Future[frozenset[bytes]] = asyncio.get_running_loop().create_future()
+        batch.owners.append(outcome)
+        stored = await outcome
         return not stored or message_key(rows[0]) not in stored
 
     async def close(self) -> None:
         """Store what waits, then stop."""
-        async with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._closing = True
+        self._some.set()
         await self._task
 
     async def _run(self) -> None:
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._closing or self._batch.rows)
-                batch = self._batch
-            if not batch.rows:
-                return
+            await self._some.wait()
+            batch = self._batch
             if not self._closing:
                 await asyncio.sleep(batch.since + self._linger - time.monotonic())
-            async with self._changed:
-                self._batch = _Batch()
-                self._changed.notify_all()
+            self._batch = _Batch()
+            batch.taken.set()
+            if not self._closing:
+                self._some.clear()
+            if not batch.rows:
+                return
             await self._store(batch)
             self.state.waiting -= len(batch.rows)
 
@@ -330,8 +340,8 @@ class GroupCommit:
             stored = await self._append(batch.rows)
         except Exception as error:  # noqa: BLE001 - handed to every owner
             self._failed(error)
-            batch.stored.set_exception(error)
-            batch.stored.exception()  # owners may have gone away with their connections
+            for owner in filter(_waits, batch.owners):
+                owner.set_exception(error)
             return
         if self.state.failing:
             log.info("commits to %s succeed again", self._writer.name)
@@ -340,7 +350,8 @@ class GroupCommit:
         self.state.rows += len(batch.rows)
         self.state.last_seconds = time.monotonic() - began
         self.state.last = time.time()
-        batch.stored.set_result(stored)
+        for owner in filter(_waits, batch.owners):
+            owner.set_result(stored)
 
     async def _append(self, rows: Sequence[Row]) -> frozenset[bytes]:
         """Append; while its outcome is in doubt, owners are neither told nor is anything else begun."""

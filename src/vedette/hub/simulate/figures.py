@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 
@@ -53,3 +54,10 @@ class Figures(msgspec.Struct):
     refused: Counter[str] = msgspec.field(default_factory=Counter)
     lost: Counter[str] = msgspec.field(default_factory=Counter)
     latencies: Latencies = msgspec.field(default_factory=Latencies)
+
+    def take(self) -> Figures:
+        """What was counted since the last call; counting begins again."""
+        taken, fresh = copy.copy(self), Figures()
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(fresh, name))
+        return taken

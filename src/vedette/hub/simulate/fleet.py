@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import resource
 import ssl
@@ -35,14 +36,14 @@ SETTLE_S = 30.0
 class Fleet:
     """Devices of one hub. `async with` connects them and says goodbye; `rate` may be changed at any time.
 
-    address: host and port to connect to. host: what the hub calls itself. rate: messages a second of all
+    addresses: hosts and ports to connect to, in turn. host: what the hub calls itself. rate: messages a second of all
     devices together; inf: each device sends when it may.
     """
 
     def __init__(
         self,
         accounts: Sequence[Account],
-        address: tuple[str, int],
+        addresses: Sequence[tuple[str, int]],
         host: str,
         trust: ssl.SSLContext,
         mix: Mix,
@@ -51,13 +52,19 @@ class Fleet:
     ) -> None:
         self.figures = Figures()
         self.rate = rate
-        self._address = address
+        self._addresses = itertools.cycle(addresses)
         self._host = host
         self._trust = trust
         self._mix = mix
         self._door = asyncio.Semaphore(HANDSHAKES)
         self._tasks: list[asyncio.Task[None]] = []
         self._devices = [Device(account, host, self.figures, self._ready) for account in accounts]
+
+    def go(self, rate: float) -> None:
+        """Send at another rate from now on."""
+        self.rate = rate
+        for device in self._devices:
+            self._ready(device)
 
     @property
     def connected(self) -> int:
@@ -127,7 +134,7 @@ class Fleet:
             await asyncio.sleep(random.uniform(*AWAY_S))  # noqa: S311 - no secret
 
     async def _connect(self, device: Device) -> None:
-        host, port = self._address
+        host, port = next(self._addresses)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.get_running_loop().create_connection(
