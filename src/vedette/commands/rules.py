@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vedette.commands import UsageError, add_command, add_common, print_json, print_table
+from vedette.commands import UsageError, add_command, add_common, print_json, print_table, rules_check
 from vedette.commands.state import opened_database, state_of
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
     for action in (listing, test, trial):
         add_common(action)
+    rules_check.add(actions)
 
 
 def _places(parser: argparse.ArgumentParser) -> None:

@@ -45,8 +45,8 @@ def fires(rules: RuleSet, **details: object) -> bool:
         (HEAD, "detection"),
         (HEAD + "detection: {a: {Nonsense: 1}, condition: a}", "process_creation events have no Nonsense"),
         (
-            HEAD + "detection: {a: {ParentImage: x}, condition: a}",
-            "process_creation events have no ParentImage",
+            HEAD + "detection: {a: {CurrentDirectory: x}, condition: a}",
+            "process_creation events have no CurrentDirectory",
         ),
         (HEAD + "detection: {a: {CommandLine|re: '(['}, condition: a}", "(["),
         (HEAD + "detection: {a: {CommandLine|re: '(?=a)b'}, condition: a}", "(?="),

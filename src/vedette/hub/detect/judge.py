@@ -13,10 +13,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vedette.hub.detect.parents import Parents
 from vedette.hub.detect.patterns import Patterns, mark
 from vedette.hub.detect.rules import Selection
 from vedette.hub.detect.sql import FULLTEXT, marks_column
-from vedette.hub.detect.taxonomy import COMMON, Category, Observed, Row, column_type, common, plain
+from vedette.hub.detect.taxonomy import COMMON, PROCESS, Category, Observed, Row, column_type, common, plain
 from vedette.hub.intel.lookup import Lookup
 from vedette.wire.events import BY_HUB
 
@@ -54,14 +55,19 @@ class Judge:
 
     def __init__(self, selections: Iterable[Selection], lookup: Lookup | None = None) -> None:
         self._sqlite = sqlite3.connect(":memory:", isolation_level=None)
+        self._parents: Parents | None = None
         grouped: dict[Category, list[Selection]] = {}
         for selection in selections:
             grouped.setdefault(selection.category, []).append(selection)
+            if selection.category is PROCESS and any("Parent" in field for field in selection.fields):
+                self._parents = Parents()
         asked = lookup or Lookup()
         self._benches = [_Bench(self._sqlite, category, group, asked) for category, group in grouped.items()]
 
     def judge(self, events: Sequence[Observed]) -> list[Match]:
         """Every match."""
+        if self._parents:
+            events = self._parents.told(events)
         by_name: dict[str, list[Observed]] = {}
         for event in events:
             by_name.setdefault(event.name, []).append(event)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from vedette.hub.detect.taxonomy import Category, Unsupported, resolve
+from vedette.hub.detect.taxonomy import AUTHENTICATION, Category, Unsupported, resolve
 from vedette.hub.errors import DomainError
 
 if TYPE_CHECKING:
@@ -120,6 +120,11 @@ class Selection(msgspec.Struct, frozen=True):
     columns: frozenset[str]
     patterns: frozenset[tuple[str, str]]
     questions: frozenset[tuple[str, str]]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that it looks at in any way."""
+        return self.columns | {field for field, _ in self.patterns | self.questions}
 
 
 class Correlation(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,6 +303,8 @@ def _selection(key: str, parsed: SigmaRule, extension: Extension) -> Selection:
     source = parsed.logsource
     category = resolve(source.product, source.category, source.service)
     columns = frozenset(_columns(parsed))
+    if FULLTEXT in columns and category is AUTHENTICATION:
+        raise Unsupported("detection: keywords: Login events do not carry the text of a log")
     _check_fields("detection", category, columns - {FULLTEXT})
     _check_fields("vedette.entity", category, extension.entity)
     return Selection(key, category, *convert(parsed, columns))

@@ -66,6 +66,9 @@ class Category(NamedTuple):
     rows: Callable[[Details], Sequence[Row]]
 
 
+PARENT_IMAGE, PARENT_LINE = "ParentExecutable", "ParentCommandline"
+"""Keys beside those of EventDetails, where it is known what a process's parent ran; see `parents`."""
+
 COMMON = ("DeviceId", "ModuleId", "RawEventName", "HitCount")
 """Fields of every event, whatever its log source."""
 
@@ -122,12 +125,14 @@ def _process(details: Details) -> Sequence[Row]:
     """
     if details.get("EventType", "EXEC") != "EXEC":
         return ()
-    line = _line(details)
+    line, parent, image = _line(details), details.get(PARENT_LINE), details.get(PARENT_IMAGE)
     own: Row = {
         "CommandLine": line,
         "Image": _image(details.get("Executable"), line),
         "User": details.get("UserName") or "",
         "UserId": details.get("UserId"),
+        "ParentCommandLine": parent,
+        "ParentImage": _image(image, parent) if parent is not None else None,
     }
     return [own | command for command in _commands(line)]
 
@@ -315,6 +320,8 @@ def resolve(product: str | None, category: str | None, service: str | None) -> C
         return found
     if service in ("auth", "sshd", "pam"):
         return AUTHENTICATION
+    if product == "linux" and service is None:
+        return PROCESS
     if product == "vedette" and service == "any":
         return ANY
     if product == "vedette" and service and (details := details_of(service)):
