@@ -113,6 +113,10 @@ def test_a_directory_without_identity_is_refused(old: Path, ours: Path, capsys: 
     assert status == 1
     assert "no identity" in said
     assert not ours.exists()
+    assert main(["migrate", str(old), "--config", str(ours)]) == 1
+    shown = capsys.readouterr().out
+    assert "(nothing is written)" in shown
+    assert "next:" not in shown
 
 
 def test_optional_files_may_be_missing(old: Path, ours: Path, capsys: pytest.CaptureFixture[str]):

@@ -54,20 +54,20 @@ def _run(options: argparse.Namespace) -> int:
             carry_out(steps, options.config)
         except OSError as error:
             raise UsageError(f"{error.filename}: {error.strerror}") from None
-    _show(options, steps)
+    _show(options, steps, written=not refused and not options.dry_run)
     if refused:
         raise UsageError("nothing was written: " + "; ".join(f"{s.file}: {s.detail}" for s in refused))
     return 0
 
 
-def _show(options: argparse.Namespace, steps: Sequence[Step]) -> None:
+def _show(options: argparse.Namespace, steps: Sequence[Step], *, written: bool) -> None:
     rows = [{"file": step.file, "action": step.action, "detail": step.detail} for step in steps]
     if options.json:
         print_json(
             {"from": options.directory, "to": options.config, "dry_run": options.dry_run, "files": rows}
         )
         return
-    print(f"{options.directory} → {options.config}{' (dry run)' if options.dry_run else ''}\n")
+    print(f"{options.directory} → {options.config}{'' if written else ' (nothing is written)'}\n")
     print_table(["file", "action", "detail"], [list(row.values()) for row in rows], cut=140)
-    if not options.dry_run and any(step.action == "write" for step in steps):
+    if written and any(step.action == "write" for step in steps):
         print("\nnext: vedette agent check")
