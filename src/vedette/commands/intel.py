@@ -152,26 +152,15 @@ def _import_indicators(options: argparse.Namespace, database: Database) -> Intel
 
 
 def _import_advisories(options: argparse.Namespace, database: Database) -> IntelList:
-    from vedette.hub.intel import osv
-    from vedette.hub.intel.store import Intel, Tally
+    from vedette.hub.intel.imports import import_advisories
 
-    tally, intel = Tally(osv.MAX_STATEMENTS), Intel(database)
-    texts = chain.from_iterable(map(osv.records, options.files))
-    parts = osv.by_package(texts, tally, _progress("records"))
-    with intel.revision() as revision:
-        intel.write(revision, parts)
-        return intel.publish(_name(options), "advisories", _source(options), revision, tally)
+    return import_advisories(database, _name(options), _source(options), options.files, _progress("records"))
 
 
 def _import_lifecycles(options: argparse.Namespace, database: Database) -> IntelList:
-    from vedette.hub.intel import lifecycles
-    from vedette.hub.intel.store import Intel, Tally
+    from vedette.hub.intel.imports import import_lifecycles
 
-    tally, intel = Tally(lifecycles.MAX_ENTRIES), Intel(database)
-    entries = chain.from_iterable(map(lifecycles.read, options.files))
-    with intel.revision() as revision:
-        intel.write(revision, lifecycles.parts(entries, tally))
-        return intel.publish(_name(options), "lifecycles", _source(options), revision, tally)
+    return import_lifecycles(database, _name(options), _source(options), options.files)
 
 
 def _look_back(options: argparse.Namespace, database: Database, span: float) -> tuple[int, int]:
