@@ -151,13 +151,13 @@ class HubStatus(msgspec.Struct):
     problems: list[str] = []
 
 
-def look(state: HubState) -> HubStatus:
+def look(state: HubState, database: Database | None = None) -> HubStatus:
     """How the hub of a state directory is now. Blocks, for some seconds where parts are away.
 
-    Raises HubError if there is no hub.
+    database: the hub's, where it is open already. Raises HubError if there is no hub.
     """
     settings = state.load()
-    registry = _registry(state)
+    registry = _registry(state, database)
     usage = shutil.disk_usage(state.root)
     status = HubStatus(
         state=str(state.root),
@@ -200,16 +200,17 @@ def _table(lake: Storage, table: Table) -> TableStatus:
     return status
 
 
-def _registry(state: HubState) -> RegistryStatus:
+def _registry(state: HubState, known: Database | None) -> RegistryStatus:
     url, status = state.registry_url, RegistryStatus()
     try:
         status.location = make_url(url).set(query={}).render_as_string(hide_password=True)
-        database = Database(url)
+        database = known or Database(url)
         try:
             with database.read.begin() as session:
                 _fill(status, session, time.time())
         finally:
-            database.close()
+            if known is None:
+                database.close()
     except (RegistryError, SQLAlchemyError) as error:
         status.fault = " ".join(str(error).split())
     return status
