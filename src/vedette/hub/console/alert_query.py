@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from vedette.hub.console.questions import kql_quoted
 from vedette.hub.detect.alerts import Alert
 
 AROUND = "5m"
@@ -15,23 +16,19 @@ def evidence_query(alert: Alert) -> str:
     ids = [str(seen["IoTRawEventId"]) for seen in alert.evidence if seen.get("IoTRawEventId")]
     if not ids:
         return around_query(alert)
-    listed = ", ".join(map(_text, dict.fromkeys(ids)))
+    listed = ", ".join(map(kql_quoted, dict.fromkeys(ids)))
     return (
-        f"SecurityIoTRawEvent\n| where DeviceId == {_text(alert.device_id)} and IoTRawEventId in ({listed})\n"
-        "| order by TimeStamp asc"
+        f"SecurityIoTRawEvent\n| where DeviceId == {kql_quoted(alert.device_id)}"
+        f" and IoTRawEventId in ({listed})\n| order by TimeStamp asc"
     )
 
 
 def around_query(alert: Alert) -> str:
     """What else the device did about that time."""
     return (
-        f"SecurityIoTRawEvent\n| where DeviceId == {_text(alert.device_id)} and TimeStamp between"
+        f"SecurityIoTRawEvent\n| where DeviceId == {kql_quoted(alert.device_id)} and TimeStamp between"
         f" ({_time(alert.start)} - {AROUND} .. {_time(alert.end)} + {AROUND})\n| order by TimeStamp asc"
     )
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _time(at: float) -> str:

@@ -31,7 +31,10 @@ class Forbidden(Exception):
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """Everything that a page may ask. hosts: names by which devices call the hub."""
+    """Everything that a page may ask.
+
+    hosts: names by which devices call the hub. http_bytes: longest request that the hub takes.
+    """
 
     state: HubState
     database: Database
@@ -48,6 +51,7 @@ class Backend(msgspec.Struct, frozen=True):
     rollouts: Rollouts
     hosts: Sequence[str]
     mqtt_port: int
+    http_bytes: int
 
     def close(self) -> None:
         """Close its connections to the database."""

@@ -21,6 +21,7 @@ from vedette.hub.console import (
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.device_query import Asked
 from vedette.hub.console.parts import at
+from vedette.hub.console.questions import kql_quoted
 from vedette.hub.lake import QueryError
 from vedette.hub.registry.users import Role
 
@@ -63,7 +64,7 @@ def routes(backend: Backend) -> None:
                 if parts.may(request, Role.OPERATOR):
                     tags.edit_button(backend, request, device_id, marks)
                 parts.link("Configuration", at(f"/twin/{parts.path_part(device_id)}"))
-                where = f"DeviceId == '{asked.kql}' and TimeGenerated > ago(1d)"
+                where = f"DeviceId == {kql_quoted(device_id)} and TimeGenerated > ago(1d)"
                 parts.link(
                     "Investigate", parts.investigate_at(f"SecurityIoTRawEvent | where {where} | take 100")
                 )

@@ -26,11 +26,6 @@ class Asked(msgspec.Struct, frozen=True):
         return f"DeviceId = {quoted(self.device_id)}"
 
     @property
-    def kql(self) -> str:
-        """The device's id inside a KQL string."""
-        return self.device_id.replace("\\", "\\\\").replace("'", "\\'")
-
-    @property
     def limits(self) -> str:
         """The rows of this page and one more, which tells whether there is a next one."""
         return f"LIMIT {PAGE + 1} OFFSET {(self.page - 1) * PAGE}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from vedette.hub.console import parts
@@ -33,12 +32,11 @@ AND TimeStamp = (SELECT max(TimeStamp) FROM Baseline WHERE {device}) GROUP BY 1"
 
 async def show(backend: Backend, asked: Asked) -> None:
     """Show it."""
-    questions = (_SUMS, _SYSTEM, _TOP, _CHECKS, _TIMELINE)
-    answers = await asyncio.gather(
-        *(backend.questions.ask(text.format(device=asked.where, day=_DAY)) for text in questions)
-    )
-    sums, system, top, checks, timeline = answers
-    _tiles(asked, sums[0], checks)
+    texts = {"sums": _SUMS, "system": _SYSTEM, "top": _TOP, "checks": _CHECKS, "timeline": _TIMELINE}
+    questions = {name: text.format(device=asked.where, day=_DAY) for name, text in texts.items()}
+    found = await backend.questions.ask_together(questions)
+    system, top, timeline = found["system"], found["top"], found["timeline"]
+    _tiles(asked, found["sums"][0], found["checks"])
     with parts.block("cols narrow-left"):
         with parts.panel("Identity"):
             _identity(system)

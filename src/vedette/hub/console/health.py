@@ -41,9 +41,8 @@ class Sign(NamedTuple):
     detail: str
 
 
-async def signs(backend: Backend) -> Sequence[Sign]:
-    """All that can be told. Raises QueryError."""
-    [row] = await backend.questions.ask(NEWEST)
+async def signs(backend: Backend, row: Row) -> Sequence[Sign]:
+    """All that can be told. row: the answer to NEWEST."""
     return [*_lake(row), *await call(lambda: list(_kept(backend, row)))]
 
 

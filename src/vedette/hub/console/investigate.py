@@ -73,7 +73,7 @@ class _Desk:
         self._request = request
         self._language = language
         self._watch = Watch()
-        with parts.block("cols investigate"), parts.block("stack"):
+        with parts.block("cols investigate") as desk, parts.block("stack"):
             with parts.block("chips"):
                 for name, sample in SAMPLES[language]:
                     ui.button(name, on_click=lambda _, text=sample: self.take(text)).props(
@@ -103,7 +103,8 @@ class _Desk:
             self._bar = ui.linear_progress(0, show_value=False, size="3px")
             self._bar.props('aria-label="Progress"').set_visibility(False)
             self._result = parts.block("stack")
-        self._tables = parts.block("")
+        with desk:
+            self._tables = parts.block("")
         ui.context.client.on_disconnect(lambda: self._watch.cancel())
 
     @property

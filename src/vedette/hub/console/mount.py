@@ -19,7 +19,10 @@ from vedette.hub.console import (
     device,
     devices,
     enrol,
+    hub_page,
+    intelligence,
     investigate,
+    notifications,
     overview,
     recommendations,
     rule_editor,
@@ -27,6 +30,7 @@ from vedette.hub.console import (
     signin,
     suppressions,
     twin,
+    vulnerabilities,
 )
 from vedette.hub.console.backend import Backend
 from vedette.hub.console.gate import PATH, Gate
@@ -67,6 +71,7 @@ def open_backend(state: HubState, settings: HubSettings, registry: Registry) -> 
         rollouts=Rollouts(),
         hosts=settings.host_names,
         mqtt_port=settings.mqtt_port,
+        http_bytes=settings.limits.http.body_bytes,
     )
 
 
@@ -74,7 +79,8 @@ def mount(application: FastAPI, backend: Backend) -> None:
     """Add the console below PATH; once in a process, for the framework is one for the whole process."""
     for page in (
         *(overview, devices, device, twin, configure, alerts, suppressions, recommendations),
-        *(investigate, rules, rule_editor, enrol, admin),
+        *(investigate, rules, rule_editor, intelligence, vulnerabilities, notifications),
+        *(enrol, hub_page, admin),
     ):
         page.routes(backend)
 

@@ -61,32 +61,30 @@ async def look(backend: Backend, window: str) -> View:
         call(lambda: backend.alerts.raised(since_s)),
         call(lambda: history(backend.database, SCORE_HOURS)),
     )
-    types, messages, timeline, checks, failing, losses = await asyncio.gather(
-        *map(
-            backend.questions.ask,
-            (
-                _TYPES.format(since=since),
-                _MESSAGES.format(since=since),
-                _TIMELINE.format(since=since, seconds=seconds),
-                f"{LATEST_SCAN} {_CHECKS}",
-                f"{LATEST_SCAN} {_FAILING}",
-                _LOSSES.format(since=since),
-            ),
-        )
+    found = await backend.questions.ask_together(
+        {
+            "types": _TYPES.format(since=since),
+            "messages": _MESSAGES.format(since=since),
+            "timeline": _TIMELINE.format(since=since, seconds=seconds),
+            "checks": f"{LATEST_SCAN} {_CHECKS}",
+            "failing": f"{LATEST_SCAN} {_FAILING}",
+            "losses": _LOSSES.format(since=since),
+            "newest": health.NEWEST,
+        }
     )
     return View(
         hours,
         totals,
-        types,
-        messages[0],
-        timeline,
-        checks[0],
-        failing,
-        losses,
+        found["types"],
+        found["messages"][0],
+        found["timeline"],
+        found["checks"][0],
+        found["failing"],
+        found["losses"],
         {severity: alerts.get(severity, 0) for severity in SEVERITIES},
         by_day(raised),
         scores,
-        await health.signs(backend),
+        await health.signs(backend, found["newest"][0]),
     )
 
 

@@ -53,6 +53,10 @@ class Totals(msgspec.Struct, frozen=True):
     never: int
     new: int
 
+    def of(self, state: State) -> int:
+        """The number of those in a state."""
+        return int(getattr(self, state or "devices"))
+
 
 class Roll:
     """All devices, a page at a time."""
@@ -79,12 +83,12 @@ class Roll:
         devices = _devices(search, state).subquery()
         column = devices.c[{"device": "device_id", "seen": "seen", "created": "created"}[order]]
         sorted_by = column.desc().nulls_last() if descending else column.asc().nulls_last()
-        rows = select(devices, func.count().over()).order_by(sorted_by, devices.c.device_id)
+        rows = select(devices).order_by(sorted_by, devices.c.device_id)
         with self._read.begin() as session:
-            found = session.execute(rows.offset(offset).limit(limit)).all()
-            if offset and not found:  # behind the last page
-                return [], session.scalar(select(func.count()).select_from(devices)) or 0
-            return [Entry(*_plain(row[:-1])) for row in found], found[0][-1] if found else 0
+            found = [Entry(*_plain(row)) for row in session.execute(rows.offset(offset).limit(limit))]
+            if search:
+                return found, session.scalar(select(func.count()).select_from(devices)) or 0
+        return found, self.totals().of(state)
 
     def _by_name(
         self, search: str, offset: int, limit: int, *, descending: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,10 +38,23 @@ class Sheet:
         for group, fields in groups.items():
             touched = sum(field.key in self.document for field in fields)
             name = f"{group}  ({touched} set)" if touched else group
-            with ui.expansion(name).classes("full-width") as part:
-                part.value = touched > 0
-                for field in fields:
-                    self._setting(field)
+            with ui.expansion(name, value=touched > 0).classes("full-width") as part:
+                place = parts.block("")
+                if touched:
+                    self._settings(place, fields)
+                else:  # most are never looked at, and a browser takes long for them all
+                    part.on_value_change(lambda _, place=place, fields=fields: self._open(place, fields))
+
+    def _settings(self, place: ui.element, fields: Sequence[Field]) -> None:
+        with place:
+            for field in fields:
+                self._setting(field)
+
+    def _open(self, place: ui.element, fields: Sequence[Field]) -> None:
+        """Place the fields of a group when it is opened for the first time."""
+        if fields[0].key not in self._controls:
+            self._settings(place, fields)
+            self._show(text=False)
 
     def json(self, height: int = 260) -> None:
         """Place the JSON here, and below it what is wrong. The form has been placed."""
@@ -115,7 +128,7 @@ class Sheet:
         except InvalidSettings as error:
             wrong = error.fields
         with self._silently():
-            for field in FIELDS:
+            for field in (field for field in FIELDS if field.key in self._controls):
                 touched = field.key in self.document
                 self._controls[field.key].value = _shown(field, self.document.get(field.key, field.default))
                 self._names[field.key].classes(add="set" if touched else "", remove="" if touched else "set")

@@ -4,7 +4,7 @@ Text from devices goes into labels, table cells and chart data alone, which the 
 Templates hold no text from outside: they refer to it.
 """
 
-from vedette.hub.console.parts.actions import guarded, live, may
+from vedette.hub.console.parts.actions import confirmed, guarded, live, marked_button, may
 from vedette.hub.console.parts.charts import GREY, PALETTE, time_chart, time_options
 from vedette.hub.console.parts.elements import (
     RESULT_TONE,
@@ -52,6 +52,7 @@ __all__ = [
     "at",
     "badge",
     "block",
+    "confirmed",
     "count",
     "device_at",
     "facts",
@@ -62,6 +63,7 @@ __all__ = [
     "link",
     "link_button",
     "live",
+    "marked_button",
     "may",
     "moment",
     "pages",

@@ -10,6 +10,7 @@ from fastapi import Request
 from nicegui import ui
 
 from vedette.hub.console.backend import Forbidden
+from vedette.hub.console.parts.elements import block, text
 from vedette.hub.lake import QueryError
 from vedette.hub.registry.users import Role, User
 
@@ -45,3 +46,25 @@ def may(request: Request, role: Role) -> bool:
     """Whether to offer an action; whether it is allowed is asked again when it is taken."""
     user: User = request.state.user
     return user.role >= role
+
+
+def marked_button(
+    table: ui.table, name: str, act: Callable[..., Awaitable[None]], warning: str = ""
+) -> ui.button:
+    """A button for the rows that are marked in a table; with a warning, it asks first."""
+    button = ui.button(name).props("outline dense").classes("small")
+    button.on_click(confirmed(name, warning, act) if warning else guarded(act))
+    button.set_enabled(False)
+    table.on_select(lambda _: button.set_enabled(bool(table.selected)))
+    return button
+
+
+def confirmed(name: str, warning: str, act: Callable[..., Awaitable[None]]) -> Callable[[], Any]:
+    """What opens a question before something that cannot be undone."""
+    with ui.dialog() as dialog, ui.card():
+        text(f"{name}?").style("font-weight: 600")
+        text(warning)
+        with block("row"):
+            ui.button(name, on_click=guarded(act)).props("unelevated dense").classes("small")
+            ui.button("Cancel", on_click=dialog.close).props("flat dense autofocus")
+    return dialog.open

@@ -69,7 +69,7 @@ def time_options(
             "splitLine": {"show": False},
             **times,
         },
-        "yAxis": {"type": "value", "axisLabel": labels, "splitLine": faint},
+        "yAxis": {"type": "value", "minInterval": 1 if bars else 0, "axisLabel": labels, "splitLine": faint},
         "series": [
             {
                 "name": name,

@@ -13,15 +13,19 @@ from vedette.hub.console.parts.elements import element
 from vedette.hub.registry.users import Role, User
 
 _ENTRIES = (
-    ("/", "Overview", "space_dashboard"),
-    ("/devices", "Devices", "memory"),
-    ("/alerts", "Alerts", "notifications_active"),
-    ("/recommendations", "Recommendations", "checklist"),
-    ("/investigate", "Investigate", "manage_search"),
-    ("/rules", "Rules", "gavel"),
-    ("/enrol", "Enrol a device", "add_link"),
-    ("/admin", "Administration", "admin_panel_settings"),
+    ("/", "Overview", "space_dashboard", Role.VIEWER),
+    ("/devices", "Devices", "memory", Role.VIEWER),
+    ("/alerts", "Alerts", "notifications_active", Role.VIEWER),
+    ("/recommendations", "Recommendations", "checklist", Role.VIEWER),
+    ("/investigate", "Investigate", "manage_search", Role.ANALYST),
+    ("/rules", "Rules", "gavel", Role.VIEWER),
+    ("/intelligence", "Intelligence", "travel_explore", Role.ANALYST),
+    ("/notifications", "Notifications", "campaign", Role.OPERATOR),
+    ("/enrol", "Enrol a device", "add_link", Role.OPERATOR),
+    ("/hub", "Hub", "dns", Role.OPERATOR),
+    ("/admin", "Administration", "admin_panel_settings", Role.ADMIN),
 )
+"""Path, name, picture, and the role from which on there is something to see."""
 
 
 @contextmanager
@@ -47,13 +51,14 @@ def _rail(user: User, active: str, dark: ui.dark_mode) -> None:
     with ui.element("a").classes("brand").props(f'href="{PATH}/"'):
         ui.element("img").props(f'src="{STATIC}mark.svg" alt=""')
         element("span", "Vedette")
-    entries = _ENTRIES if user.role >= Role.ADMIN else _ENTRIES[:-1]
-    for path, name, icon in entries:
-        entry = ui.element("a").classes("entry" + (" on" if path == active else ""))
-        entry.props(f'href="{PATH}{path}" aria-label="{name}"')
-        with entry:
-            ui.icon(icon)
-            element("span", name).classes("gt-sm")
+    _menu_button()
+    for path, name, icon, role in _ENTRIES:
+        if user.role >= role:
+            entry = ui.element("a").classes("entry" + (" on" if path == active else ""))
+            entry.props(f'href="{PATH}{path}"' + (' aria-current="page"' if path == active else ""))
+            with entry:
+                ui.icon(icon)
+                element("span", name)
     with ui.element("div").classes("foot"):
         with ui.element("div").classes("who"):
             element("b", user.name)
@@ -62,6 +67,20 @@ def _rail(user: User, active: str, dark: ui.dark_mode) -> None:
         element("a", "Password").classes("who").props(f'href="{PASSWORD}"')
         with ui.element("form").props(f'method="post" action="{PATH}/sign-out"'):
             element("button", "Sign out").classes("plain").props('type="submit"')
+
+
+def _menu_button() -> None:
+    """On a phone the entries are behind it."""
+    button = (
+        ui.element("button").classes("menu").props('type="button" aria-label="Menu" aria-expanded="false"')
+    )
+    button.on(
+        "click",
+        js_handler="event => { const button = event.currentTarget; const open ="
+        " button.closest('.rail').classList.toggle('open'); button.setAttribute('aria-expanded', open); }",
+    )
+    with button:
+        ui.icon("menu")
 
 
 def _theme_button(dark: ui.dark_mode) -> None:
