@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from certificates import issue
 from vedette.hub.detect.schema import Database
 from vedette.hub.registry import AlreadyExists, Draft, Registry, TwinChange, UnknownIdentity, audit
 from vedette.hub.registry.audit import HUB, acting_as
+from vedette.hub.registry.enrollments import Enrollment
 from vedette.hub.registry.tokens import Role
 from vedette.hub.registry.users import Users
 from vedette.wire.iothub import Identity
@@ -91,6 +93,22 @@ def test_every_change_is_put_down_to_whoever_made_it(registry: Registry):
         ("policy:service", "update", "profiles/valve", {"tags": ["site"]}),
         ("policy:service", "delete", "identities/valve", {}),
         (HUB, "delete", "identities/pump", {}),
+    ]
+
+
+def test_who_is_trusted_to_vouch_for_devices_is_put_down(registry: Registry):
+    """Authorities, and enrollments with their certificates."""
+    factory = issue("factory", ca=True).pem
+    with acting_as("command:0"):
+        registry.authorities.add("factory", factory)
+        registry.enrollments.add(Enrollment("pumps", grouped=True, certificates=(factory.decode(),)))
+        registry.enrollments.remove("pumps", grouped=True)
+        registry.authorities.remove("factory")
+    assert [(who, what, subject) for who, what, subject, _ in told(registry)] == [
+        ("command:0", "create", "authorities/factory"),
+        ("command:0", "create", "enrollments/True/pumps"),
+        ("command:0", "delete", "enrollments/True/pumps"),
+        ("command:0", "delete", "authorities/factory"),
     ]
 
 

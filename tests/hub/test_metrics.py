@@ -37,6 +37,21 @@ async def test_metrics_tell_what_the_hub_did(tmp_path: Path):
     assert "# TYPE vedette_hub_connections_total counter" in lines
 
 
+async def test_metrics_are_named_as_prometheus_wants_it(tmp_path: Path):
+    """Counters, and they alone, end in `_total`; units are base units; each has a sentence of help, once."""
+    async with intake(tmp_path / "lake") as stored, running(tmp_path) as rig:
+        app = FastAPI()
+        app.include_router(metrics.router(rig.gateway, stored))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+    kinds = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE "))
+    helps = [line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP ")]
+    assert [name for name, _ in helps] == list(kinds)
+    assert all(text.endswith((".", "seconds")) or ";" in text for _, text in helps), helps
+    assert all((kind == "counter") == name.endswith("_total") for name, kind in kinds.items())
+    assert not [name for name in kinds if name.endswith(("_ms", "_minutes", "_kb", "_percent"))]
+
+
 def test_labels_are_escaped():
     """Quotes, backslashes and line ends would end the label."""
     text = render([Metric("x", "gauge", "Text.", [({"reason": 'a "b"\\\n'}, 1.5)])])

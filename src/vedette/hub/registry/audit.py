@@ -43,6 +43,7 @@ _WATCHED: dict[str, dict[str, bool]] = {
     },
     "policies": _KEYS,
     "enrollments": {"enabled": True, **_KEYS},
+    "authorities": {},
     "users": {"role": True, "digest": False},
     "tokens": {},
     "intel_lists": {"revision": False},
@@ -50,6 +51,7 @@ _WATCHED: dict[str, dict[str, bool]] = {
     "rule_switches": {"enabled": True},
     "suppressions": {},
     "device_groups": {"condition": True},
+    "saved_queries": {"text": False, "shared": True},
     "notify_routes": {"enabled": True},
 }
 """Table → columns whose change is told of, and whether with the value. Of these tables it is told, too, when
