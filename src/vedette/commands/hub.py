@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HTTPS_PORT = 443
 """The port that a host name alone means."""
 
-_UNSAID = dict.fromkeys(("host", "retention_days", "retention", "registry", "lake", "lake_option"))
+_UNSAID = dict.fromkeys(("host", "retention_days", "retention", "registry", "lake", "lake_option", "proxy"))
 """Options of `init` that `vedette up` does not have."""
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
@@ -47,7 +47,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "Repeating it changes the settings named and keeps the rest. Another host name renews the"
         " certificate, not the authority.",
         "  vedette hub init --host hub.example.org --host 192.0.2.10\n"
-        "  vedette hub init --lake s3://events/fleet --lake-option aws_region=eu-west-1",
+        "  vedette hub init --lake s3://events/fleet --lake-option aws_region=eu-west-1\n"
+        "  vedette hub init --proxy 10.0.0.5",
     )
     init.add_argument(
         "--host",
@@ -84,6 +85,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="URL",
         help="keep identities and twins in PostgreSQL: postgresql://user:password@host/name"
         " (default: a file in the state directory)",
+    )
+    init.add_argument(
+        "--proxy",
+        action="append",
+        metavar="ADDRESS",
+        help="address or network of a load balancer in front of the hub, which has to begin each connection"
+        " with the PROXY protocol, so that the hub knows devices by their own addresses; docs/scale.md"
+        " (repeatable; none: no balancer; default: none)",
     )
     add_state(init)
     init.add_argument("--json", action="store_true", help="print JSON")
@@ -169,6 +178,7 @@ def initialise(state: HubState, options: argparse.Namespace) -> HubSettings:
         "lake": options.lake,
         "lake_options": dict(options.lake_option) if options.lake_option else None,
         "retention": dict(options.retention) if options.retention else None,
+        "proxies": [proxy for proxy in options.proxy if proxy != "none"] if options.proxy else None,
     }
     wanted = msgspec.to_builtins(settings) | {key: value for key, value in given.items() if value is not None}
     try:
