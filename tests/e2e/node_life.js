@@ -1,19 +1,10 @@
 // The official Node SDKs, service and device, in one program: a device's life from registration to removal.
 //
 // Arguments: service connection string (host name alone), HTTPS port, MQTT port. Output: one JSON line a step.
-// The SDKs have no setting for their ports, so connections to 443 and 8883 are led to ours.
 'use strict';
 
-const tls = require('tls');
 const [serviceConnection, httpsPort, mqttPort] = process.argv.slice(2);
-const ports = { 443: Number(httpsPort), 8883: Number(mqttPort) };
-const connect = tls.connect;
-tls.connect = (options, ...more) => {
-  if (typeof options === 'object' && ports[options.port]) {
-    options = { ...options, port: ports[options.port] };
-  }
-  return connect(options, ...more);
-};
+require('./node_ports.js').lead({ 443: Number(httpsPort), 8883: Number(mqttPort) });
 
 const { Client: ServiceClient, Registry } = require('azure-iothub');
 const { Client: DeviceClient, Message } = require('azure-iot-device');
