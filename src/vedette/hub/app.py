@@ -37,6 +37,7 @@ from vedette.hub.lake.tables import open_tables
 from vedette.hub.notify.notifier import Notifier
 from vedette.hub.operations import Operations
 from vedette.hub.presence import Presence
+from vedette.hub.process import allow_sockets, spare_collections
 from vedette.hub.recorder import Recorder
 from vedette.hub.registry import Registry
 from vedette.hub.registry.hubs import Role
@@ -78,6 +79,7 @@ def run(state: HubState, settings: HubSettings, role: Role = "all") -> None:
     if role != "worker":
         check_port(settings.bind, settings.mqtt_port, "--mqtt-port")
     check_port(settings.bind, settings.https_port, "--https-port")
+    allow_sockets()
     # uvloop's TLS needs a tenth of the memory of asyncio's for each connection.
     uvloop.run(_run(state, settings, role))
 
@@ -108,6 +110,7 @@ async def _run(state: HubState, settings: HubSettings, role: Role) -> None:
         log.info("hub %s (%s) listens: HTTPS %d", name, role, settings.https_port)
         if gateway:
             log.info("devices connect to %s: MQTT %d", settings.bind, settings.mqtt_port)
+        spare_collections()
         await stop.wait()
         log.info("hub stops")
 

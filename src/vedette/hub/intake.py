@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +187,7 @@ class Intake:
         self.tail = Tail()
         self._lake = lake
         self._seen = Seen()
-        self._arriving: dict[bytes, asyncio.Task[None]] = {}
+        self._arriving: dict[bytes, asyncio.Future[Any]] = {}
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake-writer")
         self._events: GroupCommit
@@ -240,11 +242,11 @@ class Intake:
             return
         arriving = self._arriving.get(key)
         if arriving is None:
-            arriving = self._arriving[key] = asyncio.create_task(self._store(inbound, mid, key))
-            arriving.add_done_callback(_retrieve)
+            arriving = self._begin(inbound, mid, key)
         else:
             self.counters.duplicates += 1
-        await asyncio.shield(arriving)
+        with span("commit"):
+            await asyncio.shield(arriving)
 
     async def close(self) -> None:
         """Store what has been submitted, refuse what comes, stop the writer thread."""
@@ -256,25 +258,37 @@ class Intake:
         await self._dead.close()
         self._thread.shutdown()
 
-    async def _store(self, inbound: Inbound, mid: str, key: bytes) -> None:
-        try:
-            with span("decode") as spent:
-                rows = rows_of(inbound, mid)
-                spent.set_attributes({"message.id": mid, "message.events": len(rows.events)})
-            if rows.dead is not None:
-                await self._bury(rows.dead)
-            if rows.events:
-                size = len(inbound.body) + ROW_BYTES * len(rows.events)
-                with span("commit"):
-                    stored = await self._events.put(rows.events, size)
-                if stored:
-                    self.counters.events += len(rows.events)
-                    self.tail.publish(rows.events)
-                else:
-                    self.counters.duplicates += 1
-            self._seen.add(key)
-        finally:
-            del self._arriving[key]
+    def _begin(self, inbound: Inbound, mid: str, key: bytes) -> asyncio.Future[Any]:
+        """Have a message stored; done when it is. Nearly all go into the next batch without a task."""
+        with span("decode") as spent:
+            rows = rows_of(inbound, mid)
+            spent.set_attributes({"message.id": mid, "message.events": len(rows.events)})
+        size = len(inbound.body) + ROW_BYTES * len(rows.events)
+        direct = rows.events and rows.dead is None
+        outcome: asyncio.Future[Any] | None = self._events.offer(rows.events, size) if direct else None
+        if outcome is None:
+            outcome = asyncio.create_task(self._store(rows, size))
+        self._arriving[key] = outcome
+        outcome.add_done_callback(partial(self._arrived, key, rows.events))
+        return outcome
+
+    def _arrived(self, key: bytes, events: Sequence[RawEvent], outcome: asyncio.Future[bool]) -> None:
+        """A message is durable, or could not be stored: its sender, if still there, is told of that."""
+        del self._arriving[key]
+        if outcome.cancelled() or outcome.exception():
+            return
+        self._seen.add(key)
+        if outcome.result():
+            self.counters.events += len(events)
+            self.tail.publish(events)
+        else:
+            self.counters.duplicates += 1
+
+    async def _store(self, rows: Rows, size: int) -> bool:
+        """Store a message that has a dead letter, or nothing at all, or comes while the lake is behind."""
+        if rows.dead is not None:
+            await self._bury(rows.dead)
+        return not rows.events or await self._events.put(rows.events, size)
 
     async def _bury(self, dead: DeadLetter) -> None:
         """Store a dead letter once, even if the message's readable events failed to be stored after it."""
@@ -284,9 +298,3 @@ class Intake:
             self.counters.dead_letters += stored
             self._seen.add(key)
             log.debug("dead letter of %s/%s: %s", dead.DeviceId, dead.ModuleId, dead.Reason)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Mark an error as seen: the sender may have gone away with its connection."""
-    if not task.cancelled():
-        task.exception()

@@ -257,7 +257,7 @@ class Commits(msgspec.Struct):
 
 
 class _Batch:
-    """Rows that will be stored together, and their owners, who wait for the outcome.
+    """Rows that will be stored together, and their owners: who waits, and the first row of each.
 
     taken: set when nothing more is put into it.
     """
@@ -266,16 +266,11 @@ class _Batch:
         self.rows: list[Row] = []
         self.bytes = 0
         self.since = 0.0
-        self.owners: list[asyncio.Future[frozenset[bytes]]] = []
+        self.owners: list[tuple[asyncio.Future[bool], Row]] = []
         self.taken = asyncio.Event()
 
     def fits(self, rows: int, size: int) -> bool:
         return not self.rows or (len(self.rows) + rows <= PENDING_ROWS and self.bytes + size <= PENDING_BYTES)
-
-
-def _waits(owner: asyncio.Future[frozenset[bytes]]) -> bool:
-    """False for one who has gone away with a connection."""
-    return not owner.done()
 
 
 class GroupCommit:
@@ -296,21 +291,29 @@ class GroupCommit:
 
         Waits for room first. Raises CommitFailed.
         """
-        while not (self._closing or self._batch.fits(len(rows), size)):
+        while (outcome := self.offer(rows, size)) is None:
             await self._batch.taken.wait()
+        return await outcome
+
+    def offer(self, rows: Sequence[Row], size: int) -> asyncio.Future[bool] | None:
+        """What `put` will return, without a task that waits for it; None if there is no room now.
+
+        Raises CommitFailed.
+        """
         if self._closing:
             raise CommitFailed("the hub is stopping")
         batch = self._batch
+        if not batch.fits(len(rows), size):
+            return None
         if not batch.rows:
             batch.since = time.monotonic()
             self._some.set()
         batch.rows += rows
         batch.bytes += size
         self.state.waiting += len(rows)
-        outcome: asyncio.Future[frozenset[bytes]] = asyncio.get_running_loop().create_future()
-        batch.owners.append(outcome)
-        stored = await outcome
-        return not stored or message_key(rows[0]) not in stored
+        outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        batch.owners.append((outcome, rows[0]))
+        return outcome
 
     async def close(self) -> None:
         """Store what waits, then stop."""
@@ -340,8 +343,9 @@ class GroupCommit:
             stored = await self._append(batch.rows)
         except Exception as error:  # noqa: BLE001 - handed to every owner
             self._failed(error)
-            for owner in filter(_waits, batch.owners):
-                owner.set_exception(error)
+            for owner, _ in batch.owners:
+                if not owner.done():  # it has gone away with its connection
+                    owner.set_exception(error)
             return
         if self.state.failing:
             log.info("commits to %s succeed again", self._writer.name)
@@ -350,8 +354,9 @@ class GroupCommit:
         self.state.rows += len(batch.rows)
         self.state.last_seconds = time.monotonic() - began
         self.state.last = time.time()
-        for owner in filter(_waits, batch.owners):
-            owner.set_result(stored)
+        for owner, row in batch.owners:
+            if not owner.done():
+                owner.set_result(not stored or message_key(row) not in stored)
 
     async def _append(self, rows: Sequence[Row]) -> frozenset[bytes]:
         """Append; while its outcome is in doubt, owners are neither told nor is anything else begun."""

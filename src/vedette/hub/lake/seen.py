@@ -46,7 +46,10 @@ class Seen:
         self._generations: deque[set[bytes]] = deque([set()], maxlen=_GENERATIONS)
 
     def __contains__(self, key: bytes) -> bool:
-        return any(key in generation for generation in self._generations)
+        for generation in self._generations:  # noqa: SIM110 - asked for each message, and any() is slow
+            if key in generation:
+                return True
+        return False
 
     def __len__(self) -> int:
         return sum(map(len, self._generations))

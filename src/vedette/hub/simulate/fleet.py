@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import resource
 import ssl
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from math import inf
 from types import TracebackType
 from typing import Any
 
+from vedette.hub.process import allow_sockets
 from vedette.hub.simulate.device import Account, Device
 from vedette.hub.simulate.figures import Figures
 from vedette.hub.simulate.mix import Mix
@@ -36,8 +36,8 @@ SETTLE_S = 30.0
 class Fleet:
     """Devices of one hub. `async with` connects them and says goodbye; `rate` may be changed at any time.
 
-    addresses: hosts and ports to connect to, in turn. host: what the hub calls itself. rate: messages a second of all
-    devices together; inf: each device sends when it may.
+    addresses: hosts and ports to connect to, in turn. host: what the hub calls itself. rate: messages a
+    second of all devices together; inf: each device sends when it may.
     """
 
     def __init__(
@@ -169,9 +169,3 @@ class Fleet:
     def _ready(self, device: Device) -> None:
         while self.rate == inf and device.free:
             device.send(self._mix.message(time.time()))
-
-
-def allow_sockets() -> None:
-    """Have as many sockets as the system allows this process; most shells begin with 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
