@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import msgspec
 
 from vedette.agent.app import try_collectors
 from vedette.agent.link import Ended, dial
 from vedette.agent.settings import Local, load_cached
+from vedette.agent.sources.procfs import effective_capabilities
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -61,8 +61,7 @@ async def check(local: Local) -> list[Finding]:
 
 def capabilities() -> list[Finding]:
     """A finding for each capability of this process: who needs it, and what is missed without."""
-    status = Path("/proc/self/status").read_text()
-    held = int(status.split("CapEff:")[1].split()[0], 16)
+    held = effective_capabilities()
     return [
         Finding(name, True, f"held, for {', '.join(need.collectors)}")
         if held >> need.bit & 1

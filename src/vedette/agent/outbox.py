@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vedette.agent.losses import MESSAGE_TOO_LARGE, OUTBOX_AGE, OUTBOX_DAMAGED, OUTBOX_FULL, Losses
+from vedette.agent.sources.files import attribute
 from vedette.wire.message import MAX_MESSAGE_BYTES, Packed
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,7 @@ class Clock(NamedTuple):
 
 def device_clock() -> Clock:
     """The clocks of this machine. Without /proc every start of the agent counts as a start of the machine."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = uuid.uuid4().hex
+    boot = attribute(Path("/proc/sys/kernel/random/boot_id")) or uuid.uuid4().hex
     return Clock(boot, lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from vedette.agent.collectors.snapshot import Part, SnapshotCollector
 from vedette.agent.losses import Losses
 from vedette.agent.sources import Unavailable, proc_net, sock_diag
-from vedette.agent.sources.passwd import UserNames
+from vedette.agent.sources.passwd import Accounts
 from vedette.agent.sources.sock_diag import Listener
 from vedette.agent.sources.socket_owners import owners
 from vedette.wire.events import ListeningPort, ListeningPorts
@@ -40,7 +40,7 @@ class ListeningPortsCollector(SnapshotCollector[ListeningPort]):
         super().__init__(state, clock=clock)
         self._root = root
         self._sockets = sockets
-        self._users = UserNames(root / "etc/passwd")
+        self._users = Accounts(root / "etc/passwd")
 
     def enabled(self, settings: Settings) -> bool:
         """False if the twin switches it off."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -27,12 +26,14 @@ import msgspec
 from vedette.agent.aggregate import EventCache
 from vedette.agent.collectors import Collected
 from vedette.agent.losses import Losses
+from vedette.agent.settings import write_private
 from vedette.agent.sources import Unavailable
-from vedette.agent.sources.accounts import Accounts
 from vedette.agent.sources.authlog import PATHS, AuthLog
+from vedette.agent.sources.files import attribute
 from vedette.agent.sources.journal import Journal
 from vedette.agent.sources.pam import PATH as PAM_PATH
 from vedette.agent.sources.pam import Ends, PamLog
+from vedette.agent.sources.passwd import Accounts
 from vedette.agent.sources.signin import LOCAL, UNKNOWN, Merge, Operation, SignIn
 from vedette.agent.sources.tail import Position
 from vedette.agent.sources.utmp import Btmp, Utmp, Wtmp
@@ -105,7 +106,7 @@ class LoginCollector:
         self._state = state
         self._root = root
         self._clock = clock
-        self._accounts = Accounts(root)
+        self._accounts = Accounts(root / "etc/passwd")
         self._losses = Losses()
         kind, setting = type_of(Login), "Login_MessageFrequency"
         # Apart, so that a flood of failures cannot push out the one login that succeeded.
@@ -270,10 +271,7 @@ class LoginCollector:
         return fact.user not in self._accounts if fact.exists is None else not fact.exists
 
     def _boot(self) -> str:
-        try:
-            return (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            return ""
+        return attribute(self._root / "proc/sys/kernel/random/boot_id")
 
     def _load(self) -> State:
         try:
@@ -300,9 +298,5 @@ class LoginCollector:
         if encoded == self._saved:
             return
         self._state.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._state.with_suffix(".new")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(encoded)
-        draft.replace(self._state)
+        write_private(self._state, encoded)
         self._saved = encoded

@@ -22,7 +22,7 @@ from vedette.agent.collectors import Collected
 from vedette.agent.losses import CACHE_FULL
 from vedette.agent.redact import redact
 from vedette.agent.sources import Unavailable
-from vedette.agent.sources.passwd import UserNames
+from vedette.agent.sources.passwd import Accounts
 from vedette.agent.sources.proc_connector import ProcConnector
 from vedette.agent.sources.proc_poll import ProcPoll
 from vedette.agent.sources.process import Seen
@@ -256,7 +256,7 @@ class ProcessCollector:
 
     def __init__(self) -> None:
         self.source = "none"
-        self._users = UserNames()
+        self._users = Accounts()
         self._counting: _Source | None = None
         self._settings = Settings()
         self._carried = Collected([], [])

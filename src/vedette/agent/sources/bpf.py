@@ -20,6 +20,8 @@ from ctypes import CFUNCTYPE, POINTER, byref, c_bool, c_char_p, c_int, c_size_t,
 from pathlib import Path
 
 from vedette.agent.sources import Unavailable
+from vedette.agent.sources.files import attribute
+from vedette.agent.sources.procfs import effective_capabilities
 
 OBJECTS = Path(__file__).parent.parent / "bpf"
 LIBRARY = "libbpf.so.1"
@@ -110,7 +112,7 @@ def obstacles() -> Iterator[Unavailable]:
         yield Unavailable("the processor is big-endian", remedy="none: the shipped objects are little-endian")
     if not BTF.exists():
         yield Unavailable(f"{BTF} is missing", remedy="run a kernel built with CONFIG_DEBUG_INFO_BTF=y")
-    if LOCKDOWN.exists() and "[confidentiality]" in LOCKDOWN.read_text():
+    if "[confidentiality]" in attribute(LOCKDOWN):
         yield Unavailable("kernel lockdown forbids it", remedy="boot with lockdown=integrity or without it")
     if lacking := _lacking_capabilities():
         yield Unavailable(
@@ -123,8 +125,7 @@ def obstacles() -> Iterator[Unavailable]:
 
 
 def _lacking_capabilities() -> list[str]:
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.split("CapEff:")[1].split()[0], 16)
+    effective = effective_capabilities()
     if effective >> CAP_SYS_ADMIN & 1:
         return []
     return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]

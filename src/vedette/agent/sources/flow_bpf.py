@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from vedette.agent.losses import KERNEL_MAP_FULL, NAMES_UNTOLD, Losses
 from vedette.agent.sources import Unavailable, bpf
+from vedette.agent.sources.files import lines
 from vedette.agent.sources.flow import Finished, Flow, Identity, Kind, Owner, Told, address_text
 from vedette.agent.sources.net_devices import link_header
 from vedette.agent.sources.rtnetlink import Link
@@ -268,10 +269,10 @@ def _loaded(entries: dict[str, int]) -> tuple[str, bpf.Loaded]:
 
 def cgroup_root(mounts: Path) -> str | None:
     """Where the cgroup2 hierarchy is mounted, if it is: not everywhere at /sys/fs/cgroup."""
-    for line in mounts.read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        if len(fields) > 2 and fields[2] == "cgroup2":
-            return fields[1].encode("latin-1", "surrogateescape").decode("unicode_escape")
+    for line in lines(mounts):
+        fields = line.split(b" ")
+        if len(fields) > 2 and fields[2] == b"cgroup2":
+            return fields[1].decode("unicode_escape")
     return None
 
 

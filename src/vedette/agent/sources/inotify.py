@@ -31,6 +31,7 @@ from typing import Protocol
 
 from vedette.agent.losses import QUEUE_OVERFLOW, UNREADABLE_DIRECTORY, WATCH_LIMIT
 from vedette.agent.sources import Unavailable
+from vedette.agent.sources.files import attribute
 from vedette.agent.sources.inotify_queue import BACKLOG_BYTES, MIN_EVENT, Bits, Event, InotifyQueue
 from vedette.agent.sources.watch_node import ALL, GONE, Left, Node, news
 from vedette.agent.sources.watch_plan import Place, Plan
@@ -474,7 +475,7 @@ def _queue() -> InotifyQueue:
 def _queue_length() -> int:
     """Events that can be waiting at any moment."""
     try:
-        kernel = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    except (OSError, ValueError):
+        kernel = int(attribute(Path("/proc/sys/fs/inotify/max_queued_events")))
+    except ValueError:
         kernel = QUEUE_LENGTH
     return kernel + BACKLOG_BYTES // MIN_EVENT

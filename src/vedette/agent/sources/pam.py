@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from vedette.agent.losses import Losses
+from vedette.agent.sources.procfs import read_stat
 from vedette.agent.sources.signin import LOCAL, SESSIONS, Operation, SignIn, address, terminal, text
 from vedette.agent.sources.tail import Followed, Position, Tail
 
@@ -148,17 +149,12 @@ class Ends:
 
 def _is_running(login: SignIn) -> bool:
     """Whether the process is still the one that logged in, and not a later one of the same number."""
-    try:
-        stat = Path(f"/proc/{login.process_id}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    stat = read_stat(login.process_id)
+    if stat is None:
         return False
-    ticks = int(stat.rpartition(")")[2].split()[_START_TICKS])
-    began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stat.started / os.sysconf("SC_CLK_TCK")
     return began < login.time + _SLACK_S
 
-
-_START_TICKS = 19
-"""Place of `starttime` after the program's name in /proc/pid/stat; see proc(5)."""
 
 _SLACK_S = 2.0
 """The hook's clock tells whole seconds, the kernel's start time hundredths."""

@@ -17,8 +17,8 @@ from vedette.agent.sources.procfs import (
     PROC,
     Stat,
     read_arguments,
-    read_bounded,
     read_executable,
+    read_once,
     read_parent_and_user,
     read_stat,
 )
@@ -62,7 +62,7 @@ class ProcPoll:
 
     def _newest(self) -> bytes | None:
         """The process id given out last: the last field of loadavg."""
-        text = read_bounded(f"{self._proc}/loadavg")
+        text = read_once(f"{self._proc}/loadavg")
         return text.split()[-1] if text else None
 
     def _running(self) -> dict[int, Stat]:

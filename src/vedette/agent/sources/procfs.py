@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from vedette.agent.sources.process import TEXT_MAX
@@ -29,8 +30,8 @@ class Stat(NamedTuple):
     arguments: int
 
 
-def read_bounded(path: str, most: int = STATUS_MAX) -> bytes | None:
-    """The first `most` bytes of a file of /proc; None if the process is gone or hidden."""
+def read_once(path: str, most: int = STATUS_MAX) -> bytes | None:
+    """What one read of a file of /proc yields; None if the process is gone or hidden."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -45,7 +46,7 @@ def read_bounded(path: str, most: int = STATUS_MAX) -> bytes | None:
 
 def read_stat(pid: int, root: str = PROC) -> Stat | None:
     """What the kernel's accounting says of a process; None if it is gone."""
-    text = read_bounded(f"{root}/{pid}/stat")
+    text = read_once(f"{root}/{pid}/stat")
     fields = text.rpartition(b")")[2].split() if text else []
     if len(fields) <= _ARG_END:
         return None
@@ -63,7 +64,7 @@ def read_arguments(pid: int, root: str = PROC) -> tuple[bytes, int] | None:
 
     A program started without any argument is known by its path.
     """
-    text = read_bounded(f"{root}/{pid}/cmdline", TEXT_MAX)
+    text = read_once(f"{root}/{pid}/cmdline", TEXT_MAX)
     if not text:
         return None
     if text == b"\0":
@@ -93,9 +94,15 @@ def running_programs(root: str = PROC) -> dict[int, bytes]:
     }
 
 
+def effective_capabilities() -> int:
+    """The capabilities that this process has, as bits numbered as in capabilities(7)."""
+    status = Path(PROC, "self/status").read_bytes()
+    return int(status.split(b"\nCapEff:")[1].split()[0], 16)
+
+
 def read_parent_and_user(pid: int, root: str = PROC) -> tuple[int, int] | None:
     """Parent's process id and real user id; None if the process is gone."""
-    text = read_bounded(f"{root}/{pid}/status") or b""
+    text = read_once(f"{root}/{pid}/status") or b""
     try:
         return int(text.split(b"\nPPid:")[1].split()[0]), int(text.split(b"\nUid:")[1].split()[0])
     except (IndexError, ValueError):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from vedette.agent.losses import Losses
+from vedette.agent.sources.files import opened
 from vedette.agent.sources.signin import (
     LOCAL,
     Conversations,
@@ -172,9 +173,7 @@ class _Records:
 def _part(path: Path, start: int, length: int) -> bytes:
     """A part of a regular file; empty if it cannot be had (`Tail` says why)."""
     try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
+        with opened(path) as file:
             file.seek(start)
             return file.read(length)
     except OSError:
