@@ -124,7 +124,9 @@ class _Desk:
     async def _look(self, *_: object) -> None:
         user = await self._backend.demand(self._request, Role.OPERATOR)
         condition = self._where.value.strip()
-        rollout = Rollout(self._backend.registry, condition, self._sheet.document, user.name)
+        rollout = Rollout(
+            self._backend.registry, self._backend.roll, condition, self._sheet.document, user.name
+        )
         ui.context.client.on_disconnect(lambda: self._abandon(rollout))
         self._preview.disable()
         timer = ui.timer(LOOK_S, lambda: self._say(f"{count(len(rollout.members))} looked at …"))

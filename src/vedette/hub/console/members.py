@@ -30,11 +30,11 @@ def page(registry: Registry, condition: str, limit: int, after: str = "") -> tup
     return found, after
 
 
-def every(registry: Registry, condition: str) -> Iterator[str]:
-    """All their ids. Raises QueryError."""
+def every(registry: Registry, condition: str) -> Iterator[Sequence[str]]:
+    """All their ids, READ at a time. Raises QueryError."""
     after = ""
     while True:
         ids, after = page(registry, condition, READ, after)
-        yield from ids
+        yield ids
         if not after:
             return

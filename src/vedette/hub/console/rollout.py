@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from vedette.hub.console import members
+from vedette.hub.console.roll import Roll
 from vedette.hub.console.twin_form import changes, differences
-from vedette.hub.registry import Registry, RegistryError, TwinError
+from vedette.hub.registry import Registry, RegistryError, Twin, TwinError
 from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.twins import merge
 from vedette.wire.iothub import Identity
@@ -44,11 +45,16 @@ def whose(registry: Registry, device_id: str, module: str = "") -> Identity:
 
     Raises RegistryError.
     """
-    modules = [entry.twin for entry in registry.fleet.modules(device_id)]
+    chosen = steering([entry.twin for entry in registry.fleet.modules(device_id)], module)
+    return chosen.identity if chosen else Identity(device_id)
+
+
+def steering(twins: Sequence[Twin], module: str = "") -> Twin | None:
+    """The same of twins that are known: of a device and its modules."""
+    modules = [twin for twin in twins if twin.identity.module_id]
     named = [twin for twin in modules if twin.identity.module_id == module]
     speaking = [twin for twin in modules if LATEST_STATE in twin.reported]
-    chosen = next(iter([*named, *speaking, *modules]), None)
-    return chosen.identity if chosen else Identity(device_id)
+    return next(iter([*named, *speaking, *modules, *twins]), None)
 
 
 class Rollout:
@@ -57,7 +63,9 @@ class Rollout:
     total: devices that the condition held for when it was looked at. done: those whose turn has come.
     """
 
-    def __init__(self, registry: Registry, condition: str, patch: Mapping[str, Any], who: str) -> None:
+    def __init__(
+        self, registry: Registry, roll: Roll, condition: str, patch: Mapping[str, Any], who: str
+    ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.condition = condition
         self.patch = dict(patch)
@@ -69,17 +77,19 @@ class Rollout:
         self.cancelled = False
         self._asked = 0
         self._registry = registry
+        self._roll = roll
 
     def look(self) -> None:
         """See who changes, and what. Raises QueryError, ValueError if they are too many."""
         self.total = members.counted(self._registry, self.condition)
         if self.total > MAX_DEVICES:
             raise ValueError(f"{self.total:,} devices; {MAX_DEVICES:,} at a time are allowed")
-        for device_id in members.every(self._registry, self.condition):
+        for device_ids in members.every(self._registry, self.condition):
             if self.cancelled:
                 return
-            if member := self._member(device_id):
-                self.members.append(member)
+            found = self._roll.twins(device_ids)
+            chosen = (steering(found.get(device_id, ())) for device_id in device_ids)
+            self.members += [self._member(twin) for twin in chosen if twin]
 
     def run(self) -> None:
         """Write the patch to everybody who does not have it."""
@@ -96,20 +106,24 @@ class Rollout:
         waiting = [member for member in self.members if member.outcome == "pending"]
         first = self._asked % max(1, len(waiting))
         self._asked += SETTLING
-        for member in (waiting[first:] + waiting[:first])[:SETTLING]:
-            try:
-                twin = self._registry.twin(member.identity)
-            except RegistryError as error:
-                member.outcome, member.why = "failed", str(error)
-                continue
-            wanted = {key: value for key, value in self.patch.items() if value is not None}
-            said = differences(wanted, twin.reported)
-            refused = [one for one in said if one.state == "refused"]
-            if refused:
-                member.outcome = "refused"
-                member.why = "; ".join(f"{one.key}: {one.reason}" for one in refused)
-            elif all(one.state == "in force" for one in said):
-                member.outcome = "in force"
+        asked = (waiting[first:] + waiting[:first])[:SETTLING]
+        found = self._roll.twins([member.identity.device_id for member in asked])
+        twins = {twin.identity: twin for some in found.values() for twin in some}
+        for member in asked:
+            if twin := twins.get(member.identity):
+                self._judge(member, twin)
+            else:
+                member.outcome, member.why = "failed", "was removed meanwhile"
+
+    def _judge(self, member: Member, twin: Twin) -> None:
+        """What a device says of the change."""
+        wanted = {key: value for key, value in self.patch.items() if value is not None}
+        said = differences(wanted, twin.reported)
+        if refused := [one for one in said if one.state == "refused"]:
+            member.outcome = "refused"
+            member.why = "; ".join(f"{one.key}: {one.reason}" for one in refused)
+        elif all(one.state == "in force" for one in said):
+            member.outcome = "in force"
 
     def counts(self) -> Mapping[Outcome, int]:
         """How many devices there are of each outcome."""
@@ -122,14 +136,9 @@ class Rollout:
         """Leave alone those whose turn has not come."""
         self.cancelled = True
 
-    def _member(self, device_id: str) -> Member | None:
-        try:
-            identity = whose(self._registry, device_id)
-            desired = self._registry.twin(identity).desired
-        except RegistryError:
-            return None  # was removed just now
-        new = changes(desired, merge(desired, self.patch))
-        return Member(identity, new, "waits" if new else "same")
+    def _member(self, twin: Twin) -> Member:
+        new = changes(twin.desired, merge(twin.desired, self.patch))
+        return Member(twin.identity, new, "waits" if new else "same")
 
     def _write(self, member: Member) -> None:
         try:
