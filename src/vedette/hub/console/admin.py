@@ -7,13 +7,13 @@ from nicegui import ui
 
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
-from vedette.hub.console.parts import Column
+from vedette.hub.console.parts import Column, at
 from vedette.hub.registry import RegistryError
 from vedette.hub.registry.audit import acting_as
 from vedette.hub.registry.users import Role
 
-AUDIT_SHOWN = 200
-"""Entries of the audit log that the page shows: the newest."""
+AUDIT_PAGE = 50
+"""Entries of the audit log on a page."""
 
 ROLES = {role.value: role.name.lower() for role in Role}
 
@@ -22,7 +22,7 @@ def routes(backend: Backend) -> None:
     """Add the page."""
 
     @ui.page("/admin", response_timeout=30)
-    async def admin(request: Request) -> None:
+    async def admin(request: Request, before: int = 0) -> None:
         with parts.frame(request, "Administration", "/admin"):
             if not parts.may(request, Role.ADMIN):
                 parts.text("Administration needs the role admin.", "empty")
@@ -30,8 +30,8 @@ def routes(backend: Backend) -> None:
             with parts.block("stack"):
                 with parts.panel("Users"):
                     await _users(backend, request)
-                with parts.panel("Audit log", f"Who changed what: the newest {AUDIT_SHOWN} entries."):
-                    await _audit(backend)
+                with parts.panel("Audit log", "Who changed what, the newest first."):
+                    await _audit(backend, before)
 
 
 async def _users(backend: Backend, request: Request) -> None:
@@ -86,17 +86,17 @@ async def _users(backend: Backend, request: Request) -> None:
     remove.on_click(parts.guarded(drop))
 
 
-async def _audit(backend: Backend) -> None:
-    entries = await call(lambda: backend.registry.tokens.audit(AUDIT_SHOWN))
+async def _audit(backend: Backend, before: int) -> None:
+    entries = await call(lambda: backend.registry.tokens.audit(AUDIT_PAGE + 1, before or None))
     rows = [
         {
             "time": parts.moment(entry.time),
             "actor": entry.actor,
             "action": entry.action,
             "subject": entry.subject,
-            "detail": ", ".join(f"{key}: {value}" for key, value in entry.detail.items()),
+            "detail": ", ".join(f"{key}: {_plain(value)}" for key, value in entry.detail.items()),
         }
-        for entry in entries
+        for entry in entries[:AUDIT_PAGE]
     ]
     columns = (
         Column("time", "Time, UTC"),
@@ -105,4 +105,13 @@ async def _audit(backend: Backend) -> None:
         Column("subject", "To", "mono"),
         Column("detail", "What changed", "code"),
     )
-    parts.table(columns, rows, empty="Nothing was changed yet.", page=50)
+    parts.table(columns, rows, empty="Nothing was changed yet.")
+    with parts.block("row"):
+        if before:
+            parts.link("← Newest", at("/admin"))
+        if len(entries) > AUDIT_PAGE:
+            parts.link("Older →", at("/admin", before=entries[AUDIT_PAGE - 1].seq))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

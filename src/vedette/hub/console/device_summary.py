@@ -61,7 +61,7 @@ def _tiles(asked: Asked, sums: Row, checks: Sequence[Row]) -> None:
         parts.tile("Messages", count(sums["Messages"]), "what it sent")
         parts.tile("Logins", count(sums["Logins"]), "signed in, out or refused", asked.at(tab="logins"))
         share = f"{100 * results.get('PASS', 0) / judged:.0f} %" if judged else "n/a"
-        failed = f"{count(results.get('FAIL'))} checks failed"
+        failed = f"{parts.number_of(results.get('FAIL', 0), 'check')} failed"
         parts.tile("Baseline passed", share, failed, asked.at(tab="baseline"))
 
 

@@ -76,7 +76,7 @@ def routes(backend: Backend) -> None:
         marks = await call(lambda: backend.roll.tags([entry.device_id for entry in entries]))
         with parts.frame(request, "Devices", "/devices") as beside:
             with beside:
-                parts.text(f"{count(total)} devices", "dim num")
+                parts.text(parts.number_of(total, "device"), "dim num")
             with parts.block("stack"), parts.panel():
                 group_row(backend, request, groups, where, lambda condition: at("/devices", where=condition))
                 if wrong:

@@ -12,6 +12,7 @@ from nicegui import ui
 from vedette.hub.console import parts
 from vedette.hub.console.backend import Backend, call
 from vedette.hub.console.enrol_commands import WAYS, commands
+from vedette.hub.console.enrolments import Proof, enrolments
 from vedette.hub.console.parts import at
 from vedette.hub.console.questions import quoted
 from vedette.hub.console.tags import nested
@@ -28,6 +29,9 @@ MODULE = "DefenderIotMicroAgent"
 SCOPE = "vedette"
 """The id scope in what is shown. A hub answers for any; Azure's service would want its own."""
 
+PROVISIONING = "provisioning.json"
+"""What the agent reads to register itself."""
+
 POLL_S = 3.0
 """How often to look for the first event."""
 
@@ -35,42 +39,68 @@ ARRIVED = 20
 """Devices of a group that are shown as they arrive."""
 
 
+_KINDS = {
+    "": ("Enrol a device", "One device"),
+    "group": ("Enrol a group", "A group"),
+    "list": ("Enrolments", "Enrolments"),
+}
+"""Kind in the address → title of the page, name of the choice."""
+
+
 def routes(backend: Backend) -> None:
     """Add the page."""
 
     @ui.page("/enrol", response_timeout=30)
     async def enrol(request: Request, kind: str = "") -> None:
-        with parts.frame(request, "Enrol a device" if kind != "group" else "Enrol a group", "/enrol"):
+        kind = kind if kind in _KINDS else ""
+        with parts.frame(request, _KINDS[kind][0], "/enrol"):
             if not parts.may(request, Role.OPERATOR):
                 parts.text("Enrolling a device needs the role operator.", "empty")
                 return
             with parts.block("stack").style("max-width: 860px"):
                 with parts.block("row"):
-                    kinds = {"One device": at("/enrol"), "A group": at("/enrol", kind="group")}
-                    parts.segments(kinds, "A group" if kind == "group" else "One device")
-                (_group if kind == "group" else _device)(backend, request)
+                    kinds = {name: at("/enrol", kind=key) for key, (_, name) in _KINDS.items()}
+                    parts.segments(kinds, _KINDS[kind][1])
+                if kind == "list":
+                    await enrolments(backend, request)
+                else:
+                    (_group if kind == "group" else _device)(backend, request)
 
 
 def _device(backend: Backend, request: Request) -> None:
     about = "An identity with keys of its own. Letters, digits and - . _ are safe."
     with parts.panel("1  Name it", about), parts.block("row"):
         name = ui.input("Device name").props("outlined dense autofocus maxlength=128").style("width: 300px")
+        proof = Proof("Its own certificate")
         button = ui.button("Make the identity").props("unelevated dense").classes("small")
+    proof.field("The device's certificate, PEM")
     rest = parts.block("stack")
 
     async def make(*_: object) -> None:
         user = await backend.demand(request, Role.OPERATOR)
-        device_id = (name.value or "").strip()
+        device_id, pem = (name.value or "").strip(), proof.pem
         try:
             with acting_as(f"user:{user.name}"):
-                connection = await call(lambda: _register(backend, device_id))
+                if pem:
+                    own = Enrollment(device_id, False, certificates=(pem,))
+                    await call(lambda: backend.registry.enrollments.add(own))
+                else:
+                    connection = await call(lambda: _register(backend, device_id))
         except RegistryError as error:
             raise ValueError(str(error)) from None
-        name.disable()
-        button.disable()
+        for element in (name, button, *proof.elements):
+            element.disable()
         with rest:
-            with parts.panel("2  Run this on the device", "As root. The secret in it is shown here only."):
-                _ways(backend, "connection_string.txt", lambda: connection.format())
+            if pem:
+                with parts.panel("2  Run this on the device", "As root, with its certificate at hand."):
+                    _ways(
+                        backend, PROVISIONING, lambda: _by_certificate(backend, device_id), certificate=True
+                    )
+            else:
+                with parts.panel(
+                    "2  Run this on the device", "As root. The secret in it is shown here only."
+                ):
+                    _ways(backend, "connection_string.txt", lambda: connection.format())
             with parts.panel("3  Wait for its first event"):
                 _arrivals(backend, lambda: _always([device_id]))
 
@@ -96,18 +126,23 @@ def _group(backend: Backend, request: Request) -> None:
         name = ui.input("Group name").props("outlined dense autofocus maxlength=128").style("width: 240px")
         tags = ui.input("Tags of its devices, as in site=north, line=3").props("outlined dense")
         tags.style("width: 330px")
+        proof = Proof("Certificates of an authority")
         button = ui.button("Make the group").props("unelevated dense").classes("small")
+    proof.field("The authority's certificate, PEM")
     rest = parts.block("stack")
 
     async def make(*_: object) -> None:
         user = await backend.demand(request, Role.OPERATOR)
-        wanted = Enrollment((name.value or "").strip(), True, tags=_tags(tags.value or ""))
+        certificates = tuple(filter(None, [proof.pem]))
+        wanted = Enrollment(
+            (name.value or "").strip(), True, tags=_tags(tags.value or ""), certificates=certificates
+        )
         try:
             with acting_as(f"user:{user.name}"):
                 made = await call(lambda: backend.registry.enrollments.add(wanted))
         except (RegistryError, TwinError) as error:
             raise ValueError(str(error)) from None
-        for element in (name, tags, button):
+        for element in (name, tags, button, *proof.elements):
             element.disable()
         with rest:
             _member(backend, made)
@@ -131,43 +166,60 @@ def _tags(text: str) -> dict[str, object]:
 
 def _member(backend: Backend, group: Enrollment) -> None:
     about = "As root. Each device gets a key of its own, made from the group's; it is shown here only."
+    if group.certificates:
+        about = "As root. Each device has a certificate of its own, issued under the authority."
     with parts.panel("2  Run this on each device", about):
         device = ui.input("Registration id of the device", value=f"{group.name}-1").props("outlined dense")
         device.style("width: 300px; margin-bottom: 10px")
 
         def content() -> str:
             registration_id = (device.value or "").strip()
-            document = {
-                "endpoint": backend.hosts[0],
-                "port": backend.mqtt_port,
-                "id_scope": SCOPE,
-                "registration_id": registration_id,
-                "symmetric_key": group.device_keys(registration_id)[0],
-            }
-            return msgspec.json.encode(document).decode()
+            if group.certificates:
+                return _by_certificate(backend, registration_id)
+            return _provisioning(
+                backend, registration_id, symmetric_key=group.device_keys(registration_id)[0]
+            )
 
-        show = _ways(backend, "provisioning.json", content)
+        show = _ways(backend, PROVISIONING, content, certificate=bool(group.certificates))
         device.on_value_change(show)
 
 
+def _provisioning(backend: Backend, registration_id: str, **proof: object) -> str:
+    """The document by which a device registers itself."""
+    where = {"endpoint": backend.hosts[0], "port": backend.mqtt_port, "id_scope": SCOPE}
+    return msgspec.json.encode({**where, "registration_id": registration_id, **proof}).decode()
+
+
+def _by_certificate(backend: Backend, registration_id: str) -> str:
+    return _provisioning(backend, registration_id, x509=True)
+
+
 def _members(backend: Backend, group: Enrollment, since: float) -> list[str]:
-    """Devices that have registered since a time with a key of the group."""
+    """Devices that have registered since a time with a key of the group, or by a certificate."""
     found = []
     for one in backend.registry.enrollments.registrations(since):
         device = backend.registry.get(Identity(one.device_id))
-        if device and device.primary_key == group.device_keys(one.registration_id)[0]:
+        if device is None:
+            continue
+        if group.certificates:
+            fits = backend.registry.fleet.profile(device.identity).authentication != "sas"
+        else:
+            fits = device.primary_key == group.device_keys(one.registration_id)[0]
+        if fits:
             found.append(one.device_id)
     return found[:ARRIVED]
 
 
-def _ways(backend: Backend, file: str, content: Callable[[], str]) -> Callable[..., None]:
+def _ways(
+    backend: Backend, file: str, content: Callable[[], str], *, certificate: bool = False
+) -> Callable[..., None]:
     """The commands for each way of installing; returns what shows them anew."""
     host, port = backend.hosts[0], backend.mqtt_port
     way = ui.toggle(list(WAYS), value=next(iter(WAYS))).props("dense no-caps unelevated").classes("ways")
     shown = parts.text("", "code").style("margin-top: 10px")
 
     def show(*_: object) -> None:
-        shown.text = commands(str(way.value), file, content(), host, port)
+        shown.text = commands(str(way.value), file, content(), host, port, certificate=certificate)
 
     way.on_value_change(show)
     show()

@@ -48,9 +48,17 @@ WAYS: Mapping[str, Way] = {
 
 DEFAULT_PORT = 8883
 
+CERTIFICATE = (
+    "# copy the device's certificate_public.pem and certificate_private.pem (mode 600) to /etc/vedette;"
+    " the common name is the registration id"
+)
 
-def commands(way: str, file: str, content: str, host: str, port: int) -> str:
-    """What is typed as root on the device. file: below /etc/vedette, with the secret `content`."""
+
+def commands(way: str, file: str, content: str, host: str, port: int, *, certificate: bool = False) -> str:
+    """What is typed as root on the device. file: below /etc/vedette, with `content`, often a secret.
+
+    certificate: the device proves itself by files that have to be brought there, too.
+    """
     chosen = WAYS[way]
     option = "" if port == DEFAULT_PORT else f" --port {port}"
     return "\n".join(
@@ -58,6 +66,7 @@ def commands(way: str, file: str, content: str, host: str, port: int) -> str:
             *chosen.before,
             f"(umask 077; printf %s {shlex.quote(content)} > /etc/vedette/{file})",
             f"# copy the hub's pki/ca.pem to /etc/vedette/ca.pem; the device must reach {host}:{port}",
+            *([CERTIFICATE] if certificate else []),
             *(line.format(port=option) for line in chosen.after),
         )
     )

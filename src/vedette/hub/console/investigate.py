@@ -18,21 +18,24 @@ from vedette.hub.console.investigate_table import csv_of, table_of
 from vedette.hub.console.parts import at
 from vedette.hub.console.samples import SAMPLES, WORDS
 from vedette.hub.console.saved import saved_row
-from vedette.hub.lake import Cancelled, Limits, QueryError, Result, Watch
-from vedette.hub.lake.export import export
+from vedette.hub.lake import Cancelled, Lake, Limits, QueryError, Result, Watch
+from vedette.hub.lake.export import MEDIA_TYPES, Form, export, file_name
 from vedette.hub.registry.shelf import Language
 from vedette.hub.registry.users import Role
 
 SHOWN_ROWS = 1_000
-"""Rows that a browser is sent; the export has all, up to EXPORT_ROWS."""
+"""Rows that a browser is sent; a file has all, up to EXPORT_ROWS."""
 
 EXPORT_ROWS = 100_000
-"""Rows of a file: about 30 MB of events as CSV."""
+"""Rows of a file, about 30 MB of events as CSV. Where there are more the user is told, and gets none."""
 
 EXPORT_LIMITS = Limits(seconds=60.0, rows=EXPORT_ROWS)
 
 MAX_LINK = 6_000
 """Characters of a query that go into the address: longer ones some proxies refuse."""
+
+FORMS: Mapping[str, Form] = {"CSV": "csv", "Parquet": "parquet"}
+"""What files are offered."""
 
 LOOK_S = 0.3
 """How often the bar moves."""
@@ -93,10 +96,9 @@ class _Desk:
                     "outline dense"
                 )
                 self._cancel.classes("small").set_visibility(False)
-                for name, exported in (("CSV", self._csv), ("Parquet", self._parquet)):
-                    ui.button(name, icon="download", on_click=exported).props("outline dense").classes(
-                        "small"
-                    )
+                for name, form in FORMS.items():
+                    button = ui.button(name, icon="download").props("outline dense").classes("small")
+                    button.on_click(parts.guarded(lambda _, form=form: self._download(form)))
                 ui.button("Copy link", icon="link", on_click=self._share).props("flat dense")
                 self._state = parts.text("Ctrl+Enter runs the query. The address is a link to it.", "dim")
             self.shelf = parts.block("row")
@@ -199,22 +201,25 @@ class _Desk:
         ui.run_javascript(f"navigator.clipboard.writeText(location.origin + {link})")
         ui.notify("The link is on the clipboard.")
 
-    @parts.guarded
-    async def _csv(self, *_: Any) -> None:
-        await self._backend.demand(self._request, Role.ANALYST)
-        query, lake = self.query, self._backend.lake
-        result = await call(lambda: lake.query(query, self._language, limits=EXPORT_LIMITS))
-        ui.download(await call(lambda: csv_of(result)), "vedette.csv", "text/csv")
-
-    @parts.guarded
-    async def _parquet(self, *_: Any) -> None:
+    async def _download(self, form: Form) -> None:
         await self._backend.demand(self._request, Role.ANALYST)
         query, lake, language = self.query, self._backend.lake, self._language
+        self._state.text = "Writing the file …"
+        try:
+            content = await call(lambda: file_of(lake, query, language, form))
+        finally:
+            self._state.text = ""
+        ui.download(content, file_name(form), MEDIA_TYPES[form])
 
-        def written() -> bytes:
-            with tempfile.TemporaryFile() as file:
-                export(lake, query, language, "parquet", file, limits=EXPORT_LIMITS)
-                file.seek(0)
-                return file.read()
 
-        ui.download(await call(written), "vedette.parquet", "application/vnd.apache.parquet")
+def file_of(lake: Lake, query: str, language: Language, form: Form) -> bytes:
+    """All rows of a query as a file. Raises QueryError, also for more than EXPORT_ROWS: none is left out."""
+    if form == "csv":  # for spreadsheets: what they would take for a formula is text
+        result = lake.query(query, language, limits=EXPORT_LIMITS)
+        if result.truncated:
+            raise QueryError(f"more than {EXPORT_ROWS:,} rows; ask for a part of them")
+        return csv_of(result)
+    with tempfile.TemporaryFile() as file:
+        export(lake, query, language, form, file, limits=EXPORT_LIMITS)
+        file.seek(0)
+        return file.read()

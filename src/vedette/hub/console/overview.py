@@ -113,7 +113,9 @@ def _score(scores: Sequence[Score]) -> tuple[str, str]:
     latest = scores[-1]
     before = next(one for one in scores if one.at >= latest.at - DAY_S)
     change = latest.score - before.score
-    return f"{latest.score:.0f}", f"{change:+.1f} in a day" if change else f"{count(latest.devices)} devices"
+    return f"{latest.score:.0f}", f"{change:+.1f} in a day" if change else parts.number_of(
+        latest.devices, "device"
+    )
 
 
 def _tiles(view: View) -> None:
@@ -130,7 +132,7 @@ def _tiles(view: View) -> None:
     high = view.alerts["High"]
     parts.tile("Open alerts", count(sum(view.alerts.values())), f"{count(high)} high", at("/alerts"))
     parts.tile("Secure score", *_score(view.scores), at("/recommendations"))
-    note = f"{count(checks['Failed'])} checks failed"
+    note = f"{parts.number_of(checks['Failed'] or 0, 'check')} failed"
     parts.tile("Baseline passed", passed, note, at("/recommendations"))
     parts.tile(
         "Lost", count(lost), f"{100 * lost / (hits + lost):.2f} % of observations" if hits + lost else ""

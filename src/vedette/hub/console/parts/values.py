@@ -47,6 +47,11 @@ def count(value: Any) -> str:
     return f"{int(value or 0):,}"
 
 
+def number_of(number: int, noun: str) -> str:
+    """How many there are of something, as in `1 device`, `2 devices`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def size(value: Any) -> str:
     """Bytes in the unit that suits them."""
     number = float(value or 0)
