@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -40,6 +41,12 @@ from vedette.wire.mqtt import CLIENT, Receiver, encode
 from vedette.wire.packets import Connack, Connect, ConnectCode, Packet, Puback, Publish, Subscribe
 
 HOST = "localhost"
+BALANCER = "127.0.0.2"
+"""An address of this machine that only the load balancer connects from."""
+
+FIRST_ADDRESS = IPv4Address("127.1.0.1")
+"""Of the devices: each has one of its own."""
+
 DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 READY_S = 120.0
 """Until a process that does not get ready is given up; on a busy machine it takes ten seconds."""
@@ -55,6 +62,7 @@ defaults
     timeout check 5s
     option redispatch
     default-server check inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server send-proxy-v2 check-send-proxy source {balancer}
 frontend devices
     bind 127.0.0.1:{mqtt}
     default_backend gateways
@@ -194,8 +202,8 @@ class Fleet:
             host_names=(HOST,),
             bind="127.0.0.1",
             registry=self._postgresql(),
-            # Behind the load balancer all devices come from one address.
-            limits=ClientLimits(strangers_per_address=100_000, connect_burst=1_000),
+            limits=ClientLimits(connect_burst=1_000),
+            proxies=(BALANCER,),
             **self._object_store(),
         )
         base = HubState(self._root / "base")
@@ -245,7 +253,8 @@ class Fleet:
         registry = Registry(base.registry_url)
         for number in range(self._count):
             identity = Identity(f"device-{number}")
-            self.devices.append(Device(identity, registry.add(identity).primary_key, self.mqtt, trust(base)))
+            key, address = registry.add(identity).primary_key, str(FIRST_ADDRESS + number)
+            self.devices.append(Device(identity, key, self.mqtt, trust(base), address))
         policy = registry.policies.get("iothubowner")
         assert policy is not None
         self._policy_key = policy.primary_key
@@ -262,6 +271,7 @@ class Fleet:
         config = self._root / "haproxy.cfg"
         config.write_text(
             HAPROXY.format(
+                balancer=BALANCER,
                 mqtt=self.mqtt,
                 https=self.https,
                 gateways=servers(lambda hub: hub.mqtt, ""),
@@ -304,6 +314,12 @@ class Fleet:
         rows = Lake(self.state.lake).query(text, "sql", limits=Limits(rows=10_000_000)).rows
         return Counter({(str(mid), int(index)): int(count) for mid, index, count in rows})
 
+    def addresses(self) -> set[tuple[str, str]]:
+        """Device ids, and the addresses from which the lake says that they connected."""
+        connects = "HubOperation | where Operation == 'Connect' and Outcome == 'Accepted'"
+        rows = Lake(self.state.lake).query(f"{connects} | distinct DeviceId, RemoteAddress", "kql").rows
+        return {(str(device), str(address)) for device, address in rows}
+
 
 def _end(hub: Hub) -> None:
     if hub.runs:
@@ -317,15 +333,18 @@ def trust(state: HubState) -> ssl.SSLContext:
 class Device:
     """A simulated device: keeps a window of messages under way, and sends again what was not acknowledged.
 
-    acknowledged: ids of its messages that a hub has acknowledged. connects: times it was let in. told: when
-    (monotonic) each value of the desired property `probe` came.
+    address: where it connects from. acknowledged: ids of its messages that a hub has acknowledged. connects:
+    times it was let in. told: when (monotonic) each value of the desired property `probe` came.
     """
 
     EVENTS = 2
     WINDOW = 5
 
-    def __init__(self, identity: Identity, key: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, identity: Identity, key: str, port: int, context: ssl.SSLContext, address: str = "127.0.0.1"
+    ) -> None:
         self.identity = identity
+        self.address = address
         self.acknowledged: set[str] = set()
         self.connects = 0
         self.told: dict[object, float] = {}
@@ -351,7 +370,11 @@ class Device:
 
     async def _live(self) -> None:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, ssl=self._context, server_hostname=HOST
+            "127.0.0.1",
+            self._port,
+            ssl=self._context,
+            server_hostname=HOST,
+            local_addr=(self.address, 0),
         )
         try:
             await self._converse(reader, writer)

@@ -76,7 +76,10 @@ async def kill_each(fleet: Fleet) -> None:
 
 
 async def test_any_part_may_be_killed_under_load(fleet: Fleet):
-    """What was acknowledged is in the lake, each event once; gateways reach each other's devices."""
+    """What was acknowledged is in the lake, each event once; gateways reach each other's devices.
+
+    And they know devices behind the load balancer by their own addresses.
+    """
     async with asyncio.TaskGroup() as tasks:
         for device in fleet.devices:
             tasks.create_task(device.run())
@@ -89,6 +92,9 @@ async def test_any_part_may_be_killed_under_load(fleet: Fleet):
     assert set(stored.values()) == {1}
     assert {mid for mid, _ in stored} == acknowledged
     assert len(stored) == Device.EVENTS * len(acknowledged)
+    known = fleet.addresses()
+    assert known
+    assert known <= {(device.identity.device_id, device.address) for device in fleet.devices}
 
 
 def test_hubs_stop_while_their_database_is_away(fleet: Fleet):
