@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import os
 import re
 import socket
 import sqlite3
@@ -19,6 +20,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+import postgres
 import vedette.hub
 from vedette.hub.registry import Registry, RegistryError, schema
 from vedette.hub.registry.migrate import HEAD, MIGRATIONS
@@ -229,6 +231,22 @@ def test_a_database_that_does_not_answer_holds_nobody_up(
         with pytest.raises(RegistryError, match=r"registry: the database .*(answer|connection)"):
             Registry(url, tmp_path / "registry.key")
     gc.collect()  # the driver leaves a socket that failed to it
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.skipif(postgres.programs() is None, reason="needs Debian's postgresql")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a network of its own")
+def test_a_host_that_vanishes_is_given_up(tmp_path: Path):
+    """Before it is asked and while it works; when it is back it serves again."""
+    tests = Path(__file__).parents[1]
+    program = [sys.executable, tests / "hub/vanishing_host.py", tmp_path / "registry.key"]
+    path = os.pathsep.join([str(tests), *sys.path])
+    done = subprocess.run(
+        ["unshare", "--net", *program], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    *failed, served = done.stdout.split() or [done.stderr]
+    assert (len(failed), served) == (2, "1"), done.stderr
 
 
 def test_answers_of_a_database_may_take_longer_than_connecting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,13 @@ BUSY_TIMEOUT_MS = 10_000
 
 CONNECT_S = 5.0
 """How long PostgreSQL may take to let us in: a host that is gone does not even refuse."""
+
+SILENCE_S = 20
+"""How long PostgreSQL's host may leave our packets, or questions whether it is there, without a reply. The
+kernel alone would go on for a quarter of an hour, and for two hours while we wait for an answer."""
+
+PROBE_S = 5
+"""Seconds between such questions on a connection where nothing else goes."""
 
 WRITERS_LOCK = 0x7665_6465_7474_65
 """PostgreSQL's advisory lock that writers take one after the other: "vedette" as a number."""
@@ -250,8 +258,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _unbound(connection: Any, record: Any) -> None:
-    # Answers take what they take: a search has a bound of its own, a migration none.
-    connection._usock.settimeout(None)
+    # Answers take what they take, a search has a bound of its own, a migration none; as long as the host is
+    # there, which the kernel finds out.
+    link = connection._usock
+    link.settimeout(None)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1_000)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_S)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S)
 
 
 def _begin_postgresql(connection: Connection) -> None:
