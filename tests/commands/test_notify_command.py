@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from vedette.cli import main
+from vedette.hub.detect.schema import Database
 from vedette.hub.intake import Inbound, Intake
+from vedette.hub.notify.routes import Routes
+from vedette.hub.registry.shelf import Group, Shelf
 from vedette.hub.settings import HubSettings, HubState
 from vedette.wire.events import Event, Process
 from vedette.wire.iothub import Identity
@@ -41,6 +44,29 @@ def test_a_route_is_added_listed_and_removed(state: HubState, capsys, tmp_path: 
     assert "chat (disabled)" in run(capsys, "notify", "list")
     run(capsys, "notify", "remove", "chat")
     assert json.loads(run(capsys, "notify", "list", "--json")) == []
+
+
+def test_a_route_is_changed_where_it_is_named(state: HubState, capsys):
+    """The rest stays as it is, the signing secret too; a saved group says which devices."""
+    database = Database(state.registry_url)
+    shelf = Shelf(database.read, database.write)
+    shelf.keep_group(Group("north", "tags.site = 'north'"))
+    run(capsys, "notify", "add", "chat", "https://hooks.example.net/T0", "--type", "IoT_USB*", "--changes")
+    secret = Routes(database.read, database.write).get("chat").secret
+    words = run(capsys, "notify", "change", "chat", "--severity", "High", "--group", "north")
+    assert "alerts, from High, IoT_USB*, tags.site = 'north', changes" in words
+    words = run(
+        capsys, "notify", "change", "chat", "--no-changes", "--where", "", "--url", "https://b.example/"
+    )
+    assert "https://b.example:443/" in words
+    assert "alerts, from High, IoT_USB*)" in words
+    assert Routes(database.read, database.write).get("chat").secret == secret
+    for wrong, reason in (
+        ("--group=south", "no group south"),
+        ("--url=mqtts://b/t", "another kind of route"),
+    ):
+        assert reason in run(capsys, "notify", "change", "chat", wrong, status=1)
+    database.close()
 
 
 def test_a_secret_comes_from_a_file(state: HubState, capsys, tmp_path: Path):

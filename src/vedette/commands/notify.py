@@ -20,6 +20,8 @@ FORMS = ("json", "cef", "ocsf", "ecs", "sentinel")
 SEVERITIES = ("Informational", "Low", "Medium", "High")
 """See `vedette.hub.notify.routes`, which a device does not carry."""
 
+URL_HELP = "where to (kept sealed, as a webhook's often is a secret); - reads standard input"
+
 EXAMPLES = """\
   vedette notify add chat 'https://hooks.example.net/T0/B1' --severity High
   vedette notify add siem syslog+tls://siem.example.net --form cef --window 0
@@ -34,6 +36,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     notify = add_command(subparsers, "notify", "tell people and systems of alerts and recommendations")
     actions = notify.add_subparsers(metavar="ACTION", required=True)
     _declare_add(actions)
+    _declare_change(actions)
     listing = add_command(actions, "list", "list routes and how they do")
     listing.set_defaults(run=_list)
     test = add_command(
@@ -63,52 +66,76 @@ def _declare_add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "add a route",
         "The URL's scheme says how: https (webhook), syslog+tls, syslog+tcp, syslog+udp, smtp (STARTTLS),"
         " smtps, smtp+plain, mqtts, mqtt. A webhook is signed as Standard Webhooks specifies; its signing"
-        " secret is printed this once.",
+        " secret is printed this once. Without options a route is told of all alerts, in JSON, after they"
+        " have gathered for 30 seconds.",
         EXAMPLES,
     )
     make.add_argument("name", help="letters, digits, dots, dashes and underscores")
-    make.add_argument(
-        "url", help="where to (kept sealed, as a webhook's often is a secret); - reads standard input"
+    make.add_argument("url", help=URL_HELP)
+    make.set_defaults(run=_add)
+    _declare_route(make)
+
+
+def _declare_change(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    change = add_command(
+        actions,
+        "change",
+        "change a route",
+        "What is not named stays as it is, the secret too. What waits for the route is kept; messages that"
+        " are made already keep their form. A route stays of its kind: a webhook does not become mail.",
+        "  vedette notify change chat --severity Medium --group north\n"
+        "  vedette notify change siem --url syslog+tls://siem2.example.net --type '*' --no-changes",
     )
-    make.add_argument(
-        "--form", choices=FORMS, default="json", help="how findings are written (default: %(default)s)"
-    )
-    make.add_argument(
-        "--severity", choices=SEVERITIES, default="Informational", help="the least (default: %(default)s)"
-    )
-    make.add_argument(
+    change.add_argument("name", help="the route's name")
+    change.add_argument("--url", help=URL_HELP)
+    change.set_defaults(run=_change)
+    _declare_route(change)
+
+
+def _declare_route(parser: argparse.ArgumentParser) -> None:
+    """What a new route and a changed one may be told; none of it has a default here."""
+    parser.add_argument("--form", choices=FORMS, help="how findings are written")
+    parser.add_argument("--severity", choices=SEVERITIES, help="the least")
+    parser.add_argument(
         "--type",
+        dest="types",
         action="append",
-        default=[],
         metavar="PATTERN",
         help="alert type, recommendation or rule id, as in 'IoT_USB*'; may be given several times",
     )
-    make.add_argument(
-        "--where", default="", metavar="CONDITION", help="only such devices, as in \"tags.site = 'north'\""
+    devices = parser.add_mutually_exclusive_group()
+    devices.add_argument(
+        "--where", metavar="CONDITION", help="only such devices, as in \"tags.site = 'north'\"; '': all"
     )
-    make.add_argument("--about", choices=("alerts", "recommendations", "all"), default="alerts")
-    make.add_argument(
-        "--changes", action="store_true", help="also when a finding is dismissed, resolved or taken up"
+    devices.add_argument(
+        "--group", metavar="NAME", help="the same by a saved group's condition, as it is now"
     )
-    make.add_argument(
+    parser.add_argument("--about", choices=("alerts", "recommendations", "all"))
+    parser.add_argument(
+        "--changes",
+        action=argparse.BooleanOptionalAction,
+        help="also when a finding is dismissed, resolved or taken up",
+    )
+    parser.add_argument(
         "--window",
         type=float,
         metavar="SECONDS",
-        help="how long findings gather for one message (default: 30); 0: each is a message of its own",
+        help="how long findings gather for one message; 0: each is a message of its own",
     )
-    make.add_argument(
+    parser.add_argument(
         "--secret-file",
         metavar="FILE",
         help="password for mail or MQTT, or a webhook's own signing secret; - reads standard input",
     )
-    make.add_argument(
+    parser.add_argument(
         "--ca", type=Path, metavar="FILE", help="certificates (PEM) to trust instead of the system's"
     )
-    make.add_argument(
-        "--allow-private", action="store_true", help="let a webhook lead to addresses that are not public"
+    parser.add_argument(
+        "--allow-private",
+        action=argparse.BooleanOptionalAction,
+        help="let a webhook lead to addresses that are not public",
     )
-    make.set_defaults(run=_add)
-    add_common(make)
+    add_common(parser)
 
 
 def _declare_deliveries(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -140,26 +167,10 @@ def _routes(database: Database) -> Routes:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from vedette.hub.notify.routes import WINDOW_S, Route, Wanted
+    from vedette.hub.notify.routes import Route
 
-    wanted = Wanted(
-        severity=options.severity,
-        types=tuple(options.type),
-        where=options.where,
-        about=options.about,
-        changes=options.changes,
-    )
-    route = Route(
-        name=options.name,
-        url=_line("url", sys.stdin.readline()) if options.url == "-" else options.url,
-        secret=_secret(options.secret_file),
-        authority=_text(options.ca) if options.ca else "",
-        form=options.form,
-        wanted=wanted,
-        window=WINDOW_S if options.window is None else options.window,
-        allow_private=options.allow_private,
-    )
     with opened_database(options) as database:
+        route = _revised(Route(name=options.name, url=""), options, database)
         made = _routes(database).add(route)
     new = "" if route.secret else made.secret
     if options.json:
@@ -171,10 +182,51 @@ def _add(options: argparse.Namespace) -> int:
     return 0
 
 
-def _secret(file: str | None) -> str:
+def _change(options: argparse.Namespace) -> int:
+    with opened_database(options) as database:
+        routes = _routes(database)
+        route = routes.change(_revised(routes.get(options.name), options, database))
+    if options.json:
+        print_json(_shown(route))
+    else:
+        print(f"{route.name} leads to {route.target.shown} ({_words(route)})")
+    return 0
+
+
+def _revised(route: Route, options: argparse.Namespace, database: Database) -> Route:
+    """A route with what the options say, and the rest as it is."""
+    from msgspec.structs import replace
+
+    def given(*names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+    wanted = given("severity", "where", "about", "changes")
+    if options.types:
+        wanted["types"] = tuple(options.types)
+    if options.group:
+        wanted["where"] = _condition(options.group, database)
+    parts = given("url", "form", "window", "allow_private")
+    if options.url == "-":
+        parts["url"] = _line("url", sys.stdin.readline())
+    if options.secret_file:
+        parts["secret"] = _secret(options.secret_file)
+    if options.ca:
+        parts["authority"] = _text(options.ca)
+    return replace(route, wanted=replace(route.wanted, **wanted), **parts)
+
+
+def _condition(group: str, database: Database) -> str:
+    """The condition of a saved group. Raises UsageError."""
+    from vedette.hub.registry.shelf import Shelf
+
+    conditions = {one.name: one.condition for one in Shelf(database.read, database.write).groups()}
+    if group not in conditions:
+        raise UsageError(f"--group: there is no group {group}")
+    return conditions[group]
+
+
+def _secret(file: str) -> str:
     """The first line of a file, or of standard input."""
-    if file is None:
-        return ""
     return _line("--secret-file", sys.stdin.readline() if file == "-" else _text(Path(file)))
 
 

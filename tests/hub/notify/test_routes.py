@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from notify_support import Rig
 
 from vedette.hub.notify.routes import Route, Wanted, checked, signing_key
@@ -102,6 +103,28 @@ def test_a_name_is_given_once_and_a_removed_route_leaves_nothing(rig: Rig):
     assert (rig.routes.list(), rig.outbox()) == ([], [])
     with pytest.raises(NotifyError, match="no such route"):
         rig.routes.remove("r")
+
+
+def test_a_changed_route_keeps_its_secret_and_what_waits(rig: Rig):
+    """And whether it is enabled; its kind cannot change, nor can a route that there is not."""
+    made = rig.routes.add(Route(name="chat", url="https://hooks.example.net/T0"))
+    rig.alert()
+    waiting = rig.outbox()
+    rig.routes.set_enabled("chat", False)
+    wanted = Wanted(severity="High", where="tags.site = 'north'")
+    changed = rig.routes.change(replace(made, url="https://other.example.net/", wanted=wanted, window=0))
+    assert rig.routes.get("chat") == changed
+    assert changed == replace(made, url="https://other.example.net/", wanted=wanted, window=0, enabled=False)
+    for wrong, reason in (
+        ({"url": "syslog+tls://logs.example.net"}, "url: syslog.tls is another kind of route"),
+        ({"window": -1}, "window: "),
+        ({"name": "other"}, "other: no such route"),
+    ):
+        with pytest.raises(NotifyError, match=reason):
+            rig.routes.change(replace(made, **wrong))
+    assert rig.routes.get("chat") == changed
+    assert [route for route, _, _ in waiting] == ["chat"]
+    assert rig.outbox() == waiting
 
 
 def test_who_changed_a_route_is_in_the_audit_log(rig: Rig):

@@ -175,6 +175,11 @@ def route_of(row: NotifyRouteRow) -> Route:
     return Route(**columns, wanted=msgspec.json.decode(row.wanted, type=Wanted))
 
 
+def _columns(route: Route) -> dict[str, Any]:
+    columns = {name: getattr(route, name) for name in Route.__struct_fields__ if name != "wanted"}
+    return columns | {"wanted": msgspec.json.encode(route.wanted).decode()}
+
+
 class Routes:
     """The routes of a hub. Every call is one transaction and blocks."""
 
@@ -190,9 +195,23 @@ class Routes:
                 raise Taken(f"name: there is a route {kept.name} already")
             if (session.scalar(select(func.count()).select_from(NotifyRouteRow)) or 0) >= MAX_ROUTES:
                 raise NotifyError(f"{MAX_ROUTES} routes are the most")
-            columns = {name: getattr(kept, name) for name in Route.__struct_fields__ if name != "wanted"}
-            session.add(NotifyRouteRow(**columns, wanted=msgspec.json.encode(kept.wanted).decode()))
+            session.add(NotifyRouteRow(**_columns(kept)))
         return kept
+
+    def change(self, route: Route) -> Route:
+        """Have a route in place of the one of this name; what waits for that one is kept. Raises NotifyError.
+
+        It stays of its kind, as the messages that wait are of that kind.
+        """
+        kept = checked(route)
+        with self._write.begin() as session:
+            row = _row(session, kept.name)
+            if kept.target.kind.way != parse(row.url).kind.way:
+                raise NotifyError(f"url: {kept.target.scheme} is another kind of route; add one")
+            for column, value in _columns(kept).items():
+                if column not in ("enabled", "created", "dropped"):
+                    setattr(row, column, value)
+            return route_of(row)
 
     def get(self, name: str) -> Route:
         """Raises NotifyError."""
