@@ -2,15 +2,18 @@
 
 import pytest
 from detect_support import NOW, SHELL, Rig, message, process
-from sqlalchemy import inspect, select
+from sqlalchemy import func, inspect, select
 
+from vedette.hub.detect.engine import TICK_S
 from vedette.hub.findings import findings
 from vedette.hub.intel import osv
 from vedette.hub.intel.lifecycles import Lifecycle, parts
+from vedette.hub.intel.schema import InventoryRow
 from vedette.hub.intel.store import Intel, Tally
 from vedette.hub.intel.vulnerabilities import of_device
 from vedette.hub.lake import Lake
 from vedette.hub.posture import Posture, Recommendations
+from vedette.hub.posture.software import NEVER
 from vedette.hub.registry import Registry
 from vedette.hub.registry.schema import OfDevice
 from vedette.wire.events import Package, SBoM, SystemInformation
@@ -47,6 +50,20 @@ def publish(rig: Rig, *advisories: bytes, name: str = "debian") -> None:
 
 def states(known: Recommendations) -> dict[str, tuple[str, str]]:
     return {one.name: (one.state, one.severity) for one in known.list()}
+
+
+def judge_all(rig: Rig) -> None:
+    """Judge until every inventory was compared: a step has a bound of time, and takes one at least."""
+    worker = rig.worker(posture=Posture())
+    rig.judge(worker=worker)
+    now = NOW
+    while _waiting(rig):
+        rig.judge(now := now + TICK_S, worker)
+
+
+def _waiting(rig: Rig) -> int:
+    with rig.database.read.begin() as session:
+        return session.scalar(select(func.count()).where(InventoryRow.judged == NEVER)) or 0
 
 
 OPENSSL = package("libssl3", "3.0.9-1", "openssl")
@@ -92,7 +109,7 @@ async def test_what_was_found_about_a_device_goes_with_it(rig: Rig, known: Recom
         registry.add(Identity(device))
         software = SBoM(snapshot_id="a", packages=(OPENSSL,), total=1)
         await rig.send(message(software, process(SHELL), device=device))
-    rig.judge(worker=rig.worker(posture=Posture()))
+    judge_all(rig)
     alerts = rig.types()
     registry.remove(Identity("d1"))
     registry.close()
@@ -103,6 +120,16 @@ async def test_what_was_found_about_a_device_goes_with_it(rig: Rig, known: Recom
     assert [(one.name, one.devices) for one in known.fleet()] == [(VULNERABLE, 1)]
     assert [len(of_device(rig.database, device)) for device in ("d1", "d2")] == [0, 1]
     assert rig.types() == alerts, "what happened has happened"
+
+
+async def test_the_fleet_view_is_as_grave_as_its_worst_device(rig: Rig, known: Recommendations):
+    """One device has a critical vulnerability, others have less."""
+    publish(rig, advisory(1, "openssl", "3.0.10-1", CRITICAL), advisory(2, "bash", "5.3-1"))
+    for device, installed in (("d1", BASH), ("d2", OPENSSL), ("d3", BASH)):
+        await rig.send(message(SBoM(snapshot_id="a", packages=(installed,), total=1), device=device))
+    judge_all(rig)
+    assert sorted(one.severity for one in known.list()) == ["High", "Medium", "Medium"]
+    assert [(one.severity, one.devices) for one in known.fleet()] == [("High", 3)]
 
 
 async def test_a_newer_import_resolves_and_raises(rig: Rig, known: Recommendations):

@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from vedette.hub.detect.schema import AssessmentRow, Database, RecommendationRow
 from vedette.hub.posture.assess import ACTIVE
 
 WEIGHTS = {"High": 10, "Medium": 5, "Low": 1}
 """What a failure costs: one High outweighs nine Low ones."""
+
+
+_SEVERITIES = {weight: severity for severity, weight in WEIGHTS.items()}
+
+
+def _weight(severity: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[int]:
+    return case(WEIGHTS, value=severity, else_=WEIGHTS["Low"])
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +44,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetRecommendation(msgspec.Struct, frozen=True):
-    """One recommendation over all devices: how many have it, and since when (Unix seconds)."""
+    """One recommendation over all devices: how many have it, how grave at worst, since when (Unix)."""
 
     name: str
     title: str
@@ -72,7 +80,7 @@ class Recommendations:
             select(
                 RecommendationRow.name,
                 func.max(RecommendationRow.title),
-                func.max(RecommendationRow.severity),
+                func.max(_weight(RecommendationRow.severity)),
                 func.count(),
                 func.min(RecommendationRow.discovered),
             )
@@ -81,11 +89,14 @@ class Recommendations:
             .order_by(func.count().desc(), RecommendationRow.name)
         )
         with self._database.read.begin() as session:
-            return [FleetRecommendation(*row) for row in session.execute(rows)]
+            return [
+                FleetRecommendation(name, title, _SEVERITIES[weight], devices, since)
+                for name, title, weight, devices, since in session.execute(rows)
+            ]
 
     def scores(self) -> dict[str, float]:
         """The secure score of each device that anything was assessed of, 0 to 100."""
-        weight = case(WEIGHTS, value=AssessmentRow.severity, else_=1)
+        weight = _weight(AssessmentRow.severity)
         passed = func.sum(case((AssessmentRow.passed, weight), else_=0))
         rows = select(AssessmentRow.device_id, passed, func.sum(weight)).group_by(AssessmentRow.device_id)
         with self._database.read.begin() as session:
