@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 import postgres
 import vedette.hub
@@ -258,6 +258,19 @@ def test_answers_of_a_database_may_take_longer_than_connecting(
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1 FROM pg_sleep(0.7)")).scalar() == 1
     engine.dispose()
+
+
+def test_postgresql_may_be_reached_by_a_socket_of_the_machine(
+    new_database: Callable[[], str], tmp_path: Path
+):
+    """Without a network there is nothing to find out about its host."""
+    there = make_url(new_database())
+    assert there.port
+    with closing(postgres.connect(there.port)) as asked:
+        [[directory]] = asked.run("SHOW unix_socket_directories")
+    path = f"{directory}/.s.PGSQL.{there.port}"
+    url = f"postgresql://{there.username}@/{there.database}?unix_sock={path}"
+    Registry(url, tmp_path / "registry.key").close()
 
 
 def test_postgresql_needs_a_key_file(new_database: Callable[[], str]):
