@@ -1,6 +1,8 @@
 """Recommendations come and go with their cause."""
 
+import re
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from detect_support import NOW, Rig, message
@@ -9,7 +11,18 @@ from vedette.hub.detect.changes import Changes, Position
 from vedette.hub.detect.taxonomy import Observed
 from vedette.hub.findings import findings
 from vedette.hub.lake import Lake
-from vedette.hub.posture import Posture, Recommendations, fleet_score, survey
+from vedette.hub.posture import (
+    Posture,
+    Recommendations,
+    configuration,
+    exposure,
+    fleet_score,
+    messages,
+    software,
+    survey,
+    transport,
+)
+from vedette.hub.posture.assess import Weakness
 from vedette.hub.posture.survey import Survey
 from vedette.hub.registry import Registry
 from vedette.wire.events import (
@@ -224,6 +237,16 @@ async def test_the_score_weighs_and_the_fleet_view_counts(rig: Rig, known: Recom
     assert [(one.name, one.devices, one.since) for one in known.fleet()] == [
         ("IoT_CISBenchmarks_5.2.10", 2, NOW)
     ]
+
+
+def test_every_recommendation_is_documented_with_its_severity():
+    """docs/alerts.md lists them all."""
+    modules = (configuration, exposure, messages, software, transport)
+    known = [value for module in modules for value in vars(module).values() if isinstance(value, Weakness)]
+    text = (Path(__file__).parents[3] / "docs" / "alerts.md").read_text()
+    listed = dict(re.findall(r"^\| `(IoT_\w+)` \| (\w+)", text, re.MULTILINE))
+    severities = {one.name: one.severity for one in known}
+    assert listed == severities | {software.VULNERABLE.name: "that"}
 
 
 def sent(hour: int, *, long: bool, device: str = "d1") -> Observed:
