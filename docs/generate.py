@@ -129,6 +129,30 @@ def checks() -> str:
     return "\n".join(parts) + "\n"
 
 
+def rules() -> str:
+    """Every detection rule that a hub brings along, by severity."""
+    from vedette.hub.detect.rules import SEVERITIES, load
+
+    found = sorted(load().rules, key=lambda rule: rule.alert)
+    parts = [
+        NOTE
+        + f"# Detection rules\n\nThe {len(found)} alert types that a hub knows of itself. *Needs*: the events"
+        " that it is made of; what no agent sends raises no alert. *Off*: does nothing until it is switched"
+        " on, as it needs numbers or names of the owner. How rules are written: [rules.md](../rules.md).\n"
+    ]
+    for severity in dict.fromkeys((*SEVERITIES.values(), "Low")):
+        if of_it := [rule for rule in found if rule.severity == severity]:
+            parts.append(
+                f"\n## {severity}\n\n| alert type | needs | ATT&CK | what it looks for |\n|---|---|---|---|"
+            )
+        for rule in of_it:
+            attack = ", ".join(rule.subtechniques or rule.techniques) or ", ".join(rule.tactics)
+            off = "" if rule.enabled else " Off."
+            needs = ", ".join(rule.events) or "any event"
+            parts.append(f"| `{rule.alert}` | {needs} | {attack} | {_cell(rule.description)}{off} |")
+    return "\n".join(parts) + "\n"
+
+
 def commands() -> str:
     """The help page of every command."""
     parts = [NOTE + "# Commands\n"]
@@ -159,6 +183,7 @@ GENERATED = {
     "settings.schema.json": settings_schema,
     "classic-settings.md": classic_settings,
     "checks.md": checks,
+    "rules.md": rules,
     "commands.md": commands,
 }
 
