@@ -37,7 +37,7 @@ class Fleet:
     """Devices of one hub. `async with` connects them and says goodbye; `rate` may be changed at any time.
 
     addresses: hosts and ports to connect to, in turn. host: what the hub calls itself. rate: messages a
-    second of all devices together; inf: each device sends when it may.
+    second of all devices together; inf: each device sends when it may. mix: makes the messages.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Fleet:
         self._addresses = itertools.cycle(addresses)
         self._host = host
         self._trust = trust
-        self._mix = mix
+        self.mix = mix
         self._door = asyncio.Semaphore(HANDSHAKES)
         self._tasks: list[asyncio.Task[None]] = []
         self._devices = [Device(account, host, self.figures, self._ready) for account in accounts]
@@ -162,10 +162,10 @@ class Fleet:
         """One message of a device that may send, drawn by lot; held if a few draws find none."""
         for device in random.choices(self._devices, k=8):  # noqa: S311
             if device.free:
-                device.send(self._mix.message(time.time()))
+                device.send(self.mix.message(time.time()))
                 return
         self.figures.held += 1
 
     def _ready(self, device: Device) -> None:
         while self.rate == inf and device.free:
-            device.send(self._mix.message(time.time()))
+            device.send(self.mix.message(time.time()))
