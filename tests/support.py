@@ -16,8 +16,8 @@ VEDETTE = [sys.executable, "-m", "vedette.cli"]
 LOWEST_PORT = 10_000
 """Below it live the services of this machine."""
 
-PATIENCE_S = 60.0
-"""Until a wait is given up as a failure; what is awaited takes seconds."""
+PATIENCE_S = 120.0
+"""Until a wait is given up as a failure; what is awaited takes seconds, on a busy machine many times that."""
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ from debian_roots import ROOT, System
 
 from vedette.agent.check import CAPABILITIES
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 GRANTED = f"{sum(1 << need.bit for need in CAPABILITIES.values()):016x}"
 

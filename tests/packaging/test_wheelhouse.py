@@ -12,7 +12,7 @@ from debian_roots import ROOT
 
 from vedette import __version__
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 
 def test_the_agent_installs_and_collects_without_network(tmp_path: Path):

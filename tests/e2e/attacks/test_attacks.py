@@ -272,7 +272,6 @@ def attack(device: Device) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize("kind", [*ATTACKS, *ELSEWHERE])
-@pytest.mark.timeout(300)
 def test_an_attack_becomes_an_alert(alerts: dict[str, Row], kind: str):
     """Seen by the agent, sent, stored, judged: the alert of its type stands in the hub."""
     assert kind in alerts, sorted(alerts)
