@@ -10,8 +10,8 @@ Three of them, each unaware of the others; `agent.uplink` joins them to a connec
            kept until the hub has confirmed them.
 `Backoff`  how long to stay away after a failure.
 
-Facts: docs/protocol.md; the retry and version rules are those that the service's documentation gives to
-device authors.
+Facts: the service's public documentation, whose retry and version rules for device authors these are, and the
+official SDKs' behaviour.
 """
 
 from __future__ import annotations

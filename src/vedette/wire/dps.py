@@ -1,6 +1,6 @@
 """The device provisioning dialect (DPS), the device's side: names, topics, keys. Pure; time passed in.
 
-Facts: the service's public documentation and the official SDKs' behaviour (docs/protocol.md).
+Facts: the service's public documentation and the official SDKs' behaviour.
 """
 
 from __future__ import annotations

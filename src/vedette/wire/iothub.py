@@ -1,7 +1,7 @@
 """The Azure IoT Hub dialect: topics, property bags, connection strings, SAS tokens. Pure; time passed in.
 
 What it does on a connection lives elsewhere: `agent.uplink` for the device, `hub.gateway` for the server.
-Facts: the official SDKs' behaviour and the service's public documentation (docs/protocol.md).
+Facts: the official SDKs' behaviour and the service's public documentation.
 """
 
 from __future__ import annotations
