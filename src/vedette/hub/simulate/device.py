@@ -71,7 +71,7 @@ class Device(asyncio.Protocol):
     """See above. ready: told on admission and after each acknowledgement: it may send.
 
     host: what the hub is called in its name and token. up: True from CONNACK to the end of the connection.
-    settled: set when the connection was let in, or has ended.
+    settled: set when the connection was let in, or has ended; ended: while there is none.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Device(asyncio.Protocol):
         self.up = False
         self.settled = asyncio.Event()
         self.ended = asyncio.Event()
+        self.ended.set()
         self._host = host
         self._figures = figures
         self._ready = ready
@@ -115,6 +116,11 @@ class Device(asyncio.Protocol):
             self._end("closed")
             self._write(Disconnect())
             self._transport.close()
+
+    def abort(self) -> None:
+        """Give up the connection, if there is one."""
+        if not self.ended.is_set():
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""

@@ -8,6 +8,7 @@ import random
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Any
@@ -110,16 +111,13 @@ class Fleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for device in self._devices:
             device.close()
-        ends = [
-            asyncio.create_task(device.ended.wait()) for device in self._devices if device.settled.is_set()
-        ]
-        if ends:
-            await asyncio.wait(ends, timeout=SETTLE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await asyncio.gather(*(device.ended.wait() for device in self._devices))
 
     async def settle(self) -> None:
         """Until everything is acknowledged, or no device is left that could wait, or it takes too long."""
-        tries = int(SETTLE_S / TICK_S)
-        for _ in range(tries):
+        for _ in range(int(SETTLE_S / TICK_S)):
             if not (self.waiting and self.connected):
                 return
             await asyncio.sleep(TICK_S)
@@ -143,6 +141,7 @@ class Fleet:
                 await device.settled.wait()
         except TimeoutError:
             self.figures.refused[f"no answer within {CONNECT_S:.0f} s"] += 1
+            device.abort()
         except OSError as error:
             self.figures.refused[error.strerror or type(error).__name__] += 1
 
