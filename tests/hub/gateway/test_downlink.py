@@ -63,7 +63,7 @@ async def test_a_method_waits_for_the_client_to_listen(rig: Rig):
     await client.expect(Publish(f"{METHOD_REQUEST}re%20start/?$rid=1", b"{}"))
     client.send(Publish(f"{METHOD_RESPONSE}200/?$rid=1", b"1"))
     assert (await asked).status == 200
-    assert not rig.gateway._awaited
+    assert not rig.gateway._arrivals._awaited
 
 
 async def test_a_client_that_does_not_listen_is_not_online(rig: Rig):

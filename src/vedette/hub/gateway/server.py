@@ -10,25 +10,23 @@ import asyncio
 import logging
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
-from math import inf
 
 import msgspec
-from cryptography import x509
 from OpenSSL import SSL
 from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket
 
 from vedette.hub.gateway import websocket
-from vedette.hub.gateway.auth import Claim, Refused, check, read_claim
-from vedette.hub.gateway.certificates import check_certificate
+from vedette.hub.gateway.admission import Known, admit, known_of
+from vedette.hub.gateway.arrivals import Arrivals
+from vedette.hub.gateway.auth import Claim, Refused, read_claim
 from vedette.hub.gateway.door import Door, Knock
-from vedette.hub.gateway.downlink import Answer, NotOnline
+from vedette.hub.gateway.downlink import Answer
 from vedette.hub.gateway.journal import Fault, Warnings
 from vedette.hub.gateway.link import Link
 from vedette.hub.gateway.listening import listen
@@ -56,9 +54,6 @@ from vedette.hub.meter import EVERYBODY, Meter, day_of
 from vedette.hub.operations import HUB, Operations
 from vedette.hub.registry import (
     ChangesLost,
-    Device,
-    Policy,
-    Profile,
     Registry,
     RegistryError,
     TwinError,
@@ -136,16 +131,6 @@ class Counters(msgspec.Struct):
     throttled: Counter[str] = msgspec.field(default_factory=Counter)
 
 
-class _Known(msgspec.Struct, frozen=True):
-    """What the registry knows of an identity that a CONNECT names. policy: the one that its token names."""
-
-    device: Device | None
-    profile: Profile
-    subscriptions: frozenset[str]
-    policy: Policy | None
-    authorities: Sequence[x509.Certificate]
-
-
 class Gateway:
     """The device side of the hub.
 
@@ -181,7 +166,7 @@ class Gateway:
         self._peers = Peers(self, self._name)
         self._activity: dict[Identity, float] = {}
         self._left: list[int] = []
-        self._awaited: defaultdict[Identity, set[asyncio.Future[None]]] = defaultdict(set)
+        self._arrivals = Arrivals()
         self._revocations = 0
         self._registry_faults: dict[str, Fault] = {}
         self._lake_fault = Fault(log, "lake")
@@ -308,9 +293,7 @@ class Gateway:
 
     def subscribed(self, identity: Identity) -> None:
         """Wake the direct methods that wait for this identity."""
-        for waiting in self._awaited.get(identity, ()):
-            if not waiting.done():
-                waiting.set_result(None)
+        self._arrivals.note(identity)
 
     async def call(
         self, identity: Identity, name: str, payload: bytes, *, timeout: float, connect_timeout: float = 0
@@ -328,35 +311,19 @@ class Gateway:
                 return await session.call(name, payload, timeout)
             if elsewhere:
                 return await self._peers.call(elsewhere, call)
-            await self._arrival(identity, deadline, POLL_INTERVAL_S)
+            await self._arrivals.next(identity, deadline, POLL_INTERVAL_S)
 
     async def call_here(self, call: Call) -> Answer:
         """Have a client of this very gateway run a direct method: see `call`."""
         deadline = asyncio.get_running_loop().time() + call.connect_timeout
         while (session := self._listener(call.identity)) is None:
-            await self._arrival(call.identity, deadline)
+            await self._arrivals.next(call.identity, deadline)
         return await session.call(call.method, call.payload, call.timeout)
 
     def _listener(self, identity: Identity) -> Session | None:
         """The session of an identity, if it listens for methods."""
         session = self._sessions.get(identity)
         return session if session and session.hears_methods else None
-
-    async def _arrival(self, identity: Identity, deadline: float, patience: float = inf) -> None:
-        """Wait until an identity may listen here, or for `patience`. Raises NotOnline at the deadline."""
-        now = asyncio.get_running_loop().time()
-        if now >= deadline:
-            raise NotOnline(f"{identity.client_id}: is not connected, or hears no methods")
-        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._awaited[identity].add(arrival)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(deadline, now + patience)):
-                    await arrival
-        finally:
-            self._awaited[identity].discard(arrival)
-            if not self._awaited[identity]:
-                del self._awaited[identity]
 
     def held(self, holding: Holding) -> None:
         """Close our connection of an identity that a gateway holds by a newer one."""
@@ -451,7 +418,7 @@ class Gateway:
         known = await self._load(claim)
         revocations = self._revocations
         try:
-            device, ends = self._admit(link, claim, known)
+            device, ends = admit(claim, known, link.certificates, self._host_names, time.time())
             if self._door.too_often(device.identity, time.monotonic()):
                 raise Refused(ConnectCode.UNAVAILABLE, TOO_OFTEN)
             if await self._overdrawn(device.identity.device_id):
@@ -485,35 +452,11 @@ class Gateway:
             self.meter.learn(day, device_id, await self.ask(self.registry.usage.units, day, device_id))
         return self.meter.spent(device_id, time.time())
 
-    def _admit(self, link: Link, claim: Claim, known: _Known) -> tuple[Device, float]:
-        """The identity that has proven itself, and until when (Unix seconds) that holds. Raises Refused."""
-        now = time.time()
-        if claim.token:
-            names, profile, policy = self._host_names, known.profile, known.policy
-            device = check(claim, known.device, names, now, profile=profile, policy=policy)
-            return device, int(claim.token.expiry)
-        chain, when = link.certificates, datetime.fromtimestamp(now, UTC)
-        device = check_certificate(chain, known.device, known.profile, known.authorities, when)
-        return device, chain[0].not_valid_after_utc.timestamp()
-
-    async def _load(self, claim: Claim) -> _Known:
+    async def _load(self, claim: Claim) -> Known:
         """What the registry knows of an identity, read again if it may just have been revoked."""
-        registry, identity = self.registry, claim.identity
-
-        def read() -> _Known:
-            profile = registry.fleet.profile(identity)
-            by_authority = claim.token is None and profile.authentication == "certificateAuthority"
-            return _Known(
-                registry.get(identity),
-                profile,
-                registry.subscriptions(identity),
-                registry.policies.get(claim.token.policy) if claim.token and claim.token.policy else None,
-                [one.certificate for one in registry.authorities.list()] if by_authority else [],
-            )
-
         while True:
             before = self._revocations
-            loaded = await self.ask(read)
+            loaded = await self.ask(known_of, self.registry, claim)
             if before == self._revocations:
                 return loaded
 
