@@ -26,8 +26,8 @@ RIGHT = {
     ("IoT_UserAddedToGroup", "usermod -aG adm deploy"),
     ("IoT_UserDeleted", "userdel -r deploy"),
 }
-"""(alert type, command line) of what fires and should: who may do what on the device has changed; and without
-the pauses of whoever types them, ten commands that look around came within a minute, of which this was the last.
+"""(alert type, command line) of what fires and should: who may do what on the device has changed; and
+without the pauses of whoever types them, ten commands that look around came within a minute, this the last.
 """
 
 ASKED_FOR = {"IoT_FileCreated", "IoT_FileModified", "IoT_FileDeleted"}
@@ -64,7 +64,7 @@ def raised() -> list[Alert]:
 
 
 def test_the_recording_is_of_a_good_part_of_an_hour():
-    """5,482 executions of 2,382 command lines in 632 s, without the pauses of whoever types them, and what they did to files."""
+    """5,482 executions of 2,382 command lines in 632 s, and what they did to files."""
     events = recorded()
     processes = [event for event in events if event.name == "Process"]
     assert len({event.details["Commandline"] for event in processes}) == 2_382
