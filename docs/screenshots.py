@@ -25,6 +25,8 @@ machine."""
 HASTE = ("Baseline_CpuShare=100", "Agent_MaxCpuPercent=0")
 """Settings that let the scan take a whole core: nobody waits for it on a device, here somebody does."""
 
+SIZE = {"width": 1280, "height": 800}
+
 MAX_BYTES = 200_000
 """Of a picture: they are part of the repository."""
 
@@ -72,7 +74,7 @@ def _take(site: Site) -> None:
     until(lambda: _scanned(site), "the scan", SCAN_S)
     with chromium() as browser:
         for name, (path, scheme) in PICTURES.items():
-            visitor = Visitor(browser, site, color_scheme=scheme)
+            visitor = Visitor(browser, site, color_scheme=scheme, viewport=SIZE)
             visitor.sign_in("ana")
             visitor.page.wait_for_selector("div.page")
             page = visitor.open(path.format(device=site.device))

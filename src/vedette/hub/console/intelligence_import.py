@@ -96,7 +96,7 @@ class _Form:
             label=f"The file, up to {parts.size(limit)}",
             auto_upload=True,
             max_file_size=limit,
-            on_upload=parts.guarded(self._take),
+            on_upload=lambda event: parts.guarded(self._take)(event),
             on_rejected=lambda: ui.notify(
                 f"Larger than {parts.size(limit)}: import it on the hub, with `vedette intel import`.",
                 type="negative",

@@ -98,7 +98,7 @@ class _Desk:
                 self._cancel.classes("small").set_visibility(False)
                 for name, form in FORMS.items():
                     button = ui.button(name, icon="download").props("outline dense").classes("small")
-                    button.on_click(parts.guarded(lambda _, form=form: self._download(form)))
+                    button.on_click(parts.guarded(lambda *_, form=form: self._download(form)))
                 ui.button("Copy link", icon="link", on_click=self._share).props("flat dense")
                 self._state = parts.text("Ctrl+Enter runs the query. The address is a link to it.", "dim")
             self.shelf = parts.block("row")

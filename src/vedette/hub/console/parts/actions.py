@@ -19,7 +19,10 @@ REFRESH_S = 5.0
 
 
 def guarded(action: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """An action of a page that tells the user what is refused, and why. It is given the event."""
+    """An action of a page that tells the user what is refused, and why. It is given what it is called with.
+
+    The framework leaves the event out, for it asks the signature; who needs it takes it with a lambda.
+    """
 
     async def acting(*arguments: Any) -> None:
         try:
