@@ -108,11 +108,11 @@ async def test_a_client_that_reconnects_too_often_is_told_to_wait(tmp_path: Path
 
 async def test_messages_that_come_too_fast_are_taken_more_slowly(tmp_path: Path):
     """None is lost, all are acknowledged."""
-    async with running(tmp_path, Limits(message_burst=1, messages_per_second=50)) as rig:
+    async with running(tmp_path, Limits(message_burst=1, messages_per_second=10)) as rig:
         client = await rig.connected()
         client.send(*(Publish(MODULE.events_topic, b"", 1, number) for number in range(1, 6)))
         await client.expect(*map(Puback, range(1, 6)))
-        assert rig.gateway.counters.throttled == {"messages": 4}
+        assert 1 <= rig.gateway.counters.throttled["messages"] <= 4  # a slow machine earns some meanwhile
 
 
 async def test_twin_requests_that_come_too_fast_are_refused(tmp_path: Path):
