@@ -4,9 +4,10 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -106,11 +107,15 @@ class Site:
         subprocess.run(["bash", "-c", command], check=False, stderr=subprocess.DEVNULL)
 
     @contextmanager
-    def agent(self, name: str, provisioning: str) -> Iterator[None]:
-        """One more agent of this machine, which registers itself by this document."""
+    def agent(
+        self, name: str, provisioning: str, files: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Iterator[None]:
+        """One more agent of this machine, which registers itself by this document, and files beside it."""
         home = self.root / name
         home.mkdir()
-        (home / "provisioning.json").write_text(provisioning)
+        for file, content in {"provisioning.json": provisioning.encode(), **files}.items():
+            (home / file).touch(0o600)
+            (home / file).write_bytes(content)
         where = ["--config", str(home), "--state", str(home), "--port", str(self.mqtt_port)]
         command = [*VEDETTE, "agent", "run", *where, "--ca", str(self.root / "hub/pki/ca.pem")]
         with (home / "log").open("w") as output:

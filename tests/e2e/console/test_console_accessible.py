@@ -26,6 +26,11 @@ PATHS = (
     "/rule-editor",
     "/enrol",
     "/enrol?kind=group",
+    "/enrol?kind=list",
+    "/intelligence?value=203.0.113.66",
+    "/vulnerabilities",
+    "/notifications",
+    "/hub",
     "/admin",
 )
 

@@ -34,6 +34,11 @@ PATHS = (
     "/rollout/there-is-none",
     "/enrol?kind=group",
     "/enrol",
+    "/enrol?kind=list",
+    "/intelligence?value=203.0.113.66",
+    "/vulnerabilities",
+    "/notifications",
+    "/hub",
     "/admin",
     "/twin/{device}",
     *(f"/device/{{device}}?tab={tab}" for tab in TABS if tab),
@@ -42,6 +47,19 @@ PATHS = (
     "/alert/there-is-none",
     "/twin/there-is-none",
 )
+
+
+PHONE = (
+    "/",
+    "/devices",
+    "/device/{device}",
+    "/twin/{device}",
+    "/investigate",
+    "/rules",
+    "/notifications",
+    "/hub",
+)
+"""Those that are tried on a small screen."""
 
 
 def test_the_first_user_signs_in_with_what_was_printed_and_chooses_a_password(browser: Any, site: Site):
@@ -156,8 +174,8 @@ def test_pages_fit_a_phone_in_light_and_dark(browser: Any, site: Site, scheme: s
     phone = Visitor(browser, site, viewport={"width": 390, "height": 800}, color_scheme=scheme)
     phone.sign_in("ana")
     phone.page.wait_for_selector("div.page")
-    for path in ("/", "/devices", f"/twin/{site.device}"):
-        page = phone.open(path)
+    for path in PHONE:
+        page = phone.open(path.format(device=site.device))
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("document.body.classList.contains('body--dark')") == (scheme == "dark")
     phone.context.close()

@@ -235,7 +235,11 @@ def _arrivals(backend: Backend, expected: Callable[[], Awaitable[Sequence[str]]]
     known: set[str] = set()
 
     async def look() -> None:
-        names = ", ".join(quoted(name) for name in await expected() if name not in known)
+        missing = [name for name in await expected() if name not in known]
+        entries = await call(lambda: backend.roll.entries(missing))
+        if connected := [entry.device_id for entry in entries if entry.online or entry.seen]:
+            said.text = f"Connected: {', '.join(connected)}. The first event comes with the next send."
+        names = ", ".join(map(quoted, missing))
         if not names:
             return
         rows = await backend.questions.ask(
