@@ -7,7 +7,8 @@ import resource
 
 YOUNG_OBJECTS = 20_000
 """Objects made between two searches for cycles among the youngest. The interpreter's own 700 come together
-while a hundred messages wait for one commit, and searching took a fourth of the time that a message costs."""
+while a hundred messages wait for one commit: it would search all the time and find
+nothing (docs/scale.md)."""
 
 
 def allow_sockets() -> None:
