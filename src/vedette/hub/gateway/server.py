@@ -82,7 +82,7 @@ KEEP_ALIVE_FACTOR = 1.5
 """Silence allowed in units of the keep-alive [MQTT-3.1.2-24]."""
 
 MAX_CONNECTIONS = 50_000
-"""Open connections. At 37 KB each (TLS 1.3 under uvloop, all but 5 KB of it TLS) they take 1.8 GB."""
+"""Open connections. At 60 KB each (TLS 1.3 under uvloop, measured by benchmarks/hub.py) they take 3 GB."""
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 67_108_864
