@@ -182,8 +182,9 @@ class Session:
             self._calls.end()
 
     async def settle(self) -> None:
-        """Wait until every message that was received is durable, or is known not to be."""
+        """Wait until every message that was received is durable and acknowledged, or is known not to be."""
         await asyncio.gather(*self._deliveries)
+        self._acknowledge()
 
     def push(self, change: Change) -> None:
         """Send a change of the desired properties, if the client subscribed to them."""
