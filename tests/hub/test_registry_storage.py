@@ -105,6 +105,17 @@ def differences(url: str, key_file: Path | None = None) -> list[object]:
     return found
 
 
+def test_a_registry_of_before_gets_the_index_of_recommendations(url: str, tmp_path: Path):
+    """From revision 0002 on: nothing is left to change afterwards."""
+    key_file = tmp_path / "registry.key"
+    engine = open_engine(url, key_file)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX recommendations_device")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    engine.dispose()
+    assert differences(url, key_file) == []
+
+
 def test_whoever_opens_a_database_makes_every_table(tmp_path: Path):
     """A program that has imported nothing else finds all the tables that any module declares."""
     source = Path(vedette.hub.__file__).parent

@@ -153,6 +153,7 @@ class RecommendationRow(OfDevice, Base):
     """A weakness of a device. data: JSON object with evidence. evaluated: by the device's clock."""
 
     __tablename__ = "recommendations"
+    __table_args__ = (Index("recommendations_device", "device_id"),)
 
     name: Mapped[str] = mapped_column(primary_key=True)
     device_id: Mapped[str] = mapped_column(primary_key=True)
