@@ -58,7 +58,7 @@ async def raised(rig: Rig, now: float) -> set[tuple[str, str]]:
         ({"device": "valve-1", "type": "IoT_ReverseShell"}, {("valve-1", *SHELLS)}),
         ({"group": "yard"}, set()),
     ],
-    ids=str,
+    ids=["device", "group", "type", "expression", "two fields", "device and type", "other group"],
 )
 async def test_each_part_keeps_back_what_it_names(
     two: Rig, end: float, part: dict[str, str], kept_back: set[tuple[str, str]]
