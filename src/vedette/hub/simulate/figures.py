@@ -35,11 +35,11 @@ class Latencies:
 class Figures(msgspec.Struct):
     """Running totals.
 
-    connects: times that a device was let in. messages: sent for the first time; repeated: again, after a lost
-    connection; acknowledged, with their events and bytes (body and topic): known to be durable. held: not
-    sent when they were due, since devices were away or waited for acknowledgements. twins: answers to requests for
-    the twin; changes: pushed desired properties. refused, lost: connections that were not let in or ended, by
-    reason. latencies: from PUBLISH to PUBACK.
+    connects: times that a device was let in. messages: sent for the first time; repeated: again, after a
+    lost connection; acknowledged, with their events and bytes (body and topic): known to be durable.
+    held: not sent when they were due, since devices were away or waited for acknowledgements. twins:
+    answers to requests for the twin; changes: pushed desired properties. refused, lost: connections that
+    were not let in or ended, by reason. latencies: from PUBLISH to PUBACK.
     """
 
     connects: int = 0
