@@ -134,9 +134,7 @@ def _tiles(view: View) -> None:
     parts.tile("Secure score", *_score(view.scores), at("/recommendations"))
     note = f"{parts.number_of(checks['Failed'] or 0, 'check')} failed"
     parts.tile("Baseline passed", passed, note, at("/recommendations"))
-    parts.tile(
-        "Lost", count(lost), f"{100 * lost / (hits + lost):.2f} % of observations" if hits + lost else ""
-    )
+    parts.tile("Lost", count(lost), f"{100 * lost / (hits + lost):.2f} % of all" if hits + lost else "")
 
 
 def _funnel(view: View) -> None:

@@ -53,7 +53,7 @@ def time_options(
     shape = {"type": "bar", "stack": "all", "barMaxWidth": 14} if bars else line
     faint = {"lineStyle": {"color": "rgba(128,140,155,.22)"}}
     labels = {"color": GREY, "hideOverlap": True, "fontSize": 11.5}
-    legend = {"icon": "roundRect", "itemWidth": 9, "itemHeight": 9, "type": "scroll", "textStyle": labels}
+    legend = {"icon": "roundRect", "itemWidth": 11, "itemHeight": 12, "type": "scroll", "textStyle": labels}
     times = {"min": (now - timedelta(hours=hours)).isoformat(), "max": now.isoformat()}
     return {
         "color": PALETTE,
