@@ -135,7 +135,7 @@ class Site:
 
     def stop(self) -> None:
         """End hub and agent."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()  # a shell's background jobs ignore what Ctrl+C sends
         self._process.wait(PATIENCE_S)
 
 
