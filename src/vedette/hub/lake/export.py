@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -59,12 +60,13 @@ def export(
             raise QueryError("two columns have one name; give them names of their own")
         written = _parquet(cursor, file) if form == "parquet" else _text(cursor, form, file)
         rows = 0
-        for count in written:
-            rows += count
-            if rows > limits.rows:
-                raise QueryError(f"more than {limits.rows} rows; ask for a part of them")
-            if file.tell() > MAX_BYTES:
-                raise QueryError(f"more than {MAX_BYTES} bytes; ask for a part of them")
+        with closing(written):  # what is refused in the middle ends while the file is open
+            for count in written:
+                rows += count
+                if rows > limits.rows:
+                    raise QueryError(f"more than {limits.rows} rows; ask for a part of them")
+                if file.tell() > MAX_BYTES:
+                    raise QueryError(f"more than {MAX_BYTES} bytes; ask for a part of them")
         return rows
 
 
@@ -73,7 +75,7 @@ def file_name(form: Form) -> str:
     return f"vedette.{form}.ndjson" if form in ("ocsf", "ecs") else f"vedette.{form}"
 
 
-def _text(cursor: DuckDBPyConnection, form: Form, file: IO[bytes]) -> Iterator[int]:
+def _text(cursor: DuckDBPyConnection, form: Form, file: IO[bytes]) -> Generator[int, None, None]:
     """Write piece by piece; yields the rows of each."""
     columns = columns_of(cursor)
     if form == "csv":
@@ -117,7 +119,7 @@ def _csv(rows: Any) -> bytes:
     return text.getvalue().encode()
 
 
-def _parquet(cursor: DuckDBPyConnection, file: IO[bytes]) -> Iterator[int]:
+def _parquet(cursor: DuckDBPyConnection, file: IO[bytes]) -> Generator[int, None, None]:
     """The same rows with their columns' types; what has no simple one is text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
