@@ -14,7 +14,7 @@ STATE ?= .vedette
 ARGS ?=
 SOAK_MINUTES ?= 10
 # Tests wait for other processes more than they compute, so more of them at a time than cores.
-PYTEST := $(BIN)/pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadfile
+PYTEST := $(BIN)/pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## list the targets

@@ -187,6 +187,6 @@ def test_the_command_line_serves_people_and_scripts(up: Up):
     assert list(csv.reader(io.StringIO(table.stdout)))[1:] == [["0"]]
     wrong = up.run("query", "SecurityIoTRawEvent | frobnicate")
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert "column 21" in wrong.stderr
+    assert "line 1, column 23" in wrong.stderr
     assert up.run("device", "remove", "pump-17").returncode == 0
     assert json.loads(up.run("device", "list", "--json").stdout) == []

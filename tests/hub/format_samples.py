@@ -198,9 +198,9 @@ CLASSIC: dict[str, dict[str, Any]] = {
 def events_of_every_type() -> Iterator[RawEvent]:
     """Each type as empty as it can be, some full ones, and those of the classic agent."""
     for declared in EVENT_TYPES.values():
-        yield raw(declared.name, examples._details(declared, {}))
+        yield raw(declared.name, examples.details(declared.name, {}))
         if declared.name in FULL:
-            yield raw(declared.name, examples._details(declared, FULL[declared.name]))
+            yield raw(declared.name, examples.details(declared.name, FULL[declared.name]))
     for mask in ("Access", "Closed", "Opened", "Metadata changed", "Created", "Deleted", "Modified"):
         yield raw("FileSystem", {"Mask": mask, "MaskNumber": 1, "Path": "/etc/a"})
     yield raw("Process", {"EventType": "EXIT", "ProcessId": 0, "Executable": "/bin/ls", "ExitStatus": 1})

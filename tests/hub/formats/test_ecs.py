@@ -5,11 +5,10 @@ from format_samples import FULL, alerts_of_every_rule, events_of_every_type, raw
 
 from vedette.hub.detect import examples
 from vedette.hub.formats import ecs, ecs_events
-from vedette.wire.events import EVENT_TYPES
 
 
 def event(name: str) -> dict:
-    return ecs_events.event(raw(name, examples._details(EVENT_TYPES[name], FULL[name])))
+    return ecs_events.event(raw(name, examples.details(name, FULL[name])))
 
 
 def test_the_check_finds_what_is_wrong():

@@ -13,11 +13,10 @@ from ocsf_schema import classes, problems
 
 from vedette.hub.detect import examples
 from vedette.hub.formats import ocsf, ocsf_events
-from vedette.wire.events import EVENT_TYPES
 
 
 def event(name: str) -> dict:
-    return ocsf_events.event(raw(name, examples._details(EVENT_TYPES[name], FULL[name])))
+    return ocsf_events.event(raw(name, examples.details(name, FULL[name])))
 
 
 def test_the_check_finds_what_is_wrong():
@@ -90,7 +89,7 @@ def test_event_types_are_in_the_classes_of_the_schema():
 def test_a_flow_that_came_in_has_the_other_end_as_source():
     """Bytes go with the ends: out is from source to destination."""
     flow = FULL["NetworkActivity"] | {"local_port": 22, "remote_port": 50_000}
-    details = examples._details(EVENT_TYPES["NetworkActivity"], flow)
+    details = examples.details("NetworkActivity", flow)
     document = ocsf_events.event(raw("NetworkActivity", details))
     assert document["src_endpoint"]["ip"] == "2001:db8::9"
     assert document["dst_endpoint"] == {"ip": "192.0.2.7", "port": 22}

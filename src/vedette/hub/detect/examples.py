@@ -143,7 +143,7 @@ def _event(name: str, part: dict[str, Any], at: float, serial: int) -> Observed:
         device=str(part.get("device", DEVICE)),
         module="",
         name=name,
-        details=_details(name, given) | {"HitCount": hits},
+        details=details(name, given) | {"HitCount": hits},
         first=at,
         end=at,
         received=at,
@@ -152,7 +152,7 @@ def _event(name: str, part: dict[str, Any], at: float, serial: int) -> Observed:
     )
 
 
-def _details(name: str, given: Any) -> dict[str, Any]:
+def details(name: str, given: Any) -> dict[str, Any]:
     """EventDetails as given, checked as the intake checks them; what is left out has a default or is null."""
     declared = EVENT_TYPES.get(name)
     if declared:
