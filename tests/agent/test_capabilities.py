@@ -42,6 +42,19 @@ def as_nobody(capabilities: list[str], *arguments: object) -> list[str]:
 def test_an_ordinary_user_with_six_capabilities_counts_in_the_kernel():
     """Processes of others, every execution of them, by eBPF."""
     marker = f"0.000{uuid.uuid4().int % 10**9:09}"
+    cycle = counted_by_nobody(marker)
+    while cycle["losses"]:  # more command lines ran on this machine meanwhile than the cache holds: it tells
+        cycle = counted_by_nobody(marker)
+    assert [
+        event["hit_count"]
+        for event in cycle["events"]
+        if event["payload"].get("commandline") == f"sleep {marker}"
+        and event["payload"]["event_type"] == "EXEC"
+    ] == [5]
+
+
+def counted_by_nobody(marker: str) -> dict[str, Any]:
+    """A cycle in which `sleep MARKER` is executed five times."""
     command = as_nobody(list(CAPABILITIES), "agent", "once", "--seconds", "3", "--only", "Process")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as agent:
         assert agent.stderr is not None
@@ -49,14 +62,8 @@ def test_an_ordinary_user_with_six_capabilities_counts_in_the_kernel():
         assert "eBPF" in started
         for _ in range(5):
             subprocess.run(["sleep", marker], check=True)
-        cycle = json.loads(agent.communicate()[0])
-    counted = [
-        event["hit_count"]
-        for event in cycle["events"]
-        if event["payload"].get("commandline") == f"sleep {marker}"
-        and event["payload"]["event_type"] == "EXEC"
-    ]
-    assert counted == [5]
+        cycle: dict[str, Any] = json.loads(agent.communicate()[0])
+        return cycle
 
 
 def checked(capabilities: list[str], config: Path) -> tuple[int, dict[str, Any]]:

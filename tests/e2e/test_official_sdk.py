@@ -60,7 +60,10 @@ async def test_a_module_lives_its_life(rig: Rig, sdk: Sdk):
 
 
 async def test_a_message_that_is_not_durable_is_sent_again(rig: Rig, sdk: Sdk):
-    """The lake refuses, the connection drops, the SDK reconnects and sends the message until it is taken."""
+    """The lake refuses, the connection drops, the SDK reconnects and sends the message until it is taken.
+
+    The SDK and the MQTT client in it both repeat what is not acknowledged, so that it may come twice.
+    """
     rig.sink.error = OSError("disk full")
     assert "error" not in await sdk.do("connect")
     sending = asyncio.create_task(sdk.do("send", "precious", {}, "id/1"))
@@ -70,7 +73,7 @@ async def test_a_message_that_is_not_durable_is_sent_again(rig: Rig, sdk: Sdk):
     assert "error" not in await sending
     assert {said.properties["$.mid"] for said in rig.sink.received} == {"id/1"}
     assert len(rig.sink.received) >= 2
-    assert rig.gateway.counters.durable == 1
+    assert rig.gateway.counters.durable >= 1
 
 
 async def test_a_wrong_report_is_an_error_of_the_call(rig: Rig, sdk: Sdk):

@@ -82,7 +82,8 @@ async def test_a_device_is_moved_and_everything_finds_it(
 
         balancer.move(east.gateway.port)
         assert "error" not in await sdk.do("send", "hello", {}, "id/1")
-        assert [said.body for said in east.sink.received] == [b"hello"]
+        # Once, or twice: the SDK and the MQTT client in it both repeat what the move cut off.
+        assert {(said.properties["$.mid"], said.body) for said in east.sink.received} == {("id/1", b"hello")}
         assert west.registry.connections.holder(DEVICE) == "east"
 
         west.registry.patch_desired(DEVICE, {"a": 1})

@@ -148,7 +148,7 @@ def test_any_bytes_end_in_a_client_or_a_refusal(start: bytes, more: bytes):
             taken += wanted
             wanted = steps.send(part)
     except (StopIteration, NotIntroduced):
-        pass
+        wanted = 0
     assert taken + wanted <= len(SIGNATURE) + 4 + MAX_BYTES
 
 
