@@ -134,6 +134,15 @@ class Syslog:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, self._address() as address:
             sender.sendto(f"<37>{time.strftime('%b %e %H:%M:%S')} {text}".encode(), address)
 
+    def settle(self) -> None:
+        """Wait until all that programs have logged until now stands in the file."""
+        mark = f"mark[1]: {time.monotonic_ns()}"
+        self.send(mark)
+        deadline = time.monotonic() + PATIENCE_S
+        while mark.encode() not in self._file.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def _serve(self) -> None:
         while message := self._socket.recv(65_536):
             match = self._MESSAGE.fullmatch(message.rstrip(b"\n\0"))

@@ -198,8 +198,10 @@ async def test_what_happens_while_the_agent_is_down_is_told_once(sshd: Sshd, box
     first = LoginCollector(tmp_path / "state.json", box.root)
     await first.start(Settings())
     await sshd.connect("alice@127.0.0.1", "true")
+    box.syslog.settle()
     assert len((await first.stop()).events) == 2
     await sshd.connect("carol@127.0.0.1", script=[("password:", "x\n"), ("password:", "")], password=True)
+    box.syslog.settle()
     second = LoginCollector(tmp_path / "state.json", box.root)
     await second.start(Settings())
     told = [event.payload for event in (await second.stop()).events]
